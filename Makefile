@@ -1,0 +1,46 @@
+# One verb each. `make demo` and `make test` need nothing but Python 3.11; `make check` also needs Node (for buf).
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BUF := node_modules/.bin/buf
+
+.PHONY: demo test test-all check generate bench clean
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV): about 350 MB of Python packages (PyTorch is most of it), through pip and its index settings."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(BUF): package.json package-lock.json
+	npm ci --no-audit --no-fund --silent
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/asynclm demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP) $(BUF)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_generated.py
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/baseline.binpb
+	$(BIN)/python tools/check_wheel.py
+
+generate: $(STAMP) $(BUF)
+	$(BIN)/python tools/generate.py
+
+bench: $(STAMP)
+	$(BIN)/asynclm bench parser
+
+clean:
+	rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache

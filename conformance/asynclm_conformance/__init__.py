@@ -1,0 +1,4 @@
+"""The conformance suite for engines that claim to speak `asynclm.v1`.
+
+May import `asynclm.wire` and `asynclm.cml`; never `asynclm.session`, never torch. Nothing imports it.
+"""

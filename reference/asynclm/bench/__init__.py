@@ -1,0 +1,4 @@
+"""Benchmarks behind `asynclm bench NAME`.
+
+May import everything but the CLI. Imported by the CLI.
+"""

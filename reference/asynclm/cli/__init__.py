@@ -1,0 +1,4 @@
+"""The `asynclm` command.
+
+May import everything. Nothing imports it.
+"""

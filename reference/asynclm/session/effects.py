@@ -1,0 +1,321 @@
+"""What a session does: the outputs of the machine, in the order in which they must be carried out and emitted.
+
+Two kinds. *Reports* go to the client as server events, in this order. *Commands* are for the shell: tensors, tools
+and timers. `token_index` is the number of stream tokens so far, the index that the next one takes (SEMANTICS 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asynclm.cml.blocks import Reference, Trap
+from asynclm.cml.control import Control, Status
+from asynclm.session.state import (
+    CancelOrigin,
+    CancelOutcome,
+    Delivery,
+    FinishReason,
+    NoticeCode,
+    RejectReason,
+    Result,
+    Scheduling,
+    State,
+    UndeliveredReason,
+)
+
+# --- Ledger rows -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTimings:
+    """When a call was emitted, dispatched, resolved and settled; milliseconds of the session clock, or None."""
+
+    emitted_ms: int
+    dispatched_ms: int | None = None
+    resolved_ms: int | None = None
+    settled_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRow:
+    """The ledger's row for a call (SEMANTICS 3.6).
+
+    Attributes:
+        index: the call index, from 0 in the order of `[CALL]`.
+        id: its id, or None for an anonymous call.
+        function: the function's name as written, empty if it could not be read.
+        result: how it resolved.
+        delivery: whether its terminal interrupt is in the context.
+        token_index: index of that interrupt's `[INTR]` if DELIVERED, else None.
+        reason: why it is UNDELIVERED, else None.
+        payload: the terminal payload, handed back if UNDELIVERED; empty if DELIVERED or there is none.
+        timings: when things happened to it.
+    """
+
+    index: int
+    id: str | None
+    function: str
+    result: Result
+    delivery: Delivery
+    token_index: int | None = None
+    reason: UndeliveredReason | None = None
+    payload: str = ""
+    timings: CallTimings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptRow:
+    """The ledger's row for an accepted interrupt: committed at `token_index`, or handed back with its payload."""
+
+    number: int
+    source: str
+    status: Status
+    delivery: Delivery
+    token_index: int | None = None
+    reason: UndeliveredReason | None = None
+    payload: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of a session: prompt (of which cached), sampled, injected."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    sampled_tokens: int
+    injected_tokens: int
+
+
+# --- Reports ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Sampled tokens. Ends at every control token (`control`) and at end of sequence; `text` leaves both out.
+
+    Attributes:
+        token_index: index of the first id.
+        ids: the ids, in order; empty in PIECE units.
+        text: the text that became readable with them (held-back bytes appear when they are complete).
+        control: the control token that is the last of `ids`, or None.
+        end_of_sequence: whether the last of `ids` ends the sequence.
+        logprobs: one for each id, or empty.
+        in_block: the opening token of the block that the text stands in, or None outside blocks.
+    """
+
+    token_index: int
+    ids: tuple[int, ...]
+    text: str
+    control: Control | None = None
+    end_of_sequence: bool = False
+    logprobs: tuple[float, ...] = ()
+    in_block: Control | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallEmitted:
+    """A call block closed (SEMANTICS 3.2). Hosts must wait for `CallDispatched`."""
+
+    token_index: int
+    index: int
+    id: str | None
+    function: str
+    raw: str
+    references: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDispatched:
+    """A call is to be run now; its time-out starts here (SEMANTICS 3.2).
+
+    Attributes:
+        arguments: the final arguments as JSON text of an object, references substituted.
+        client_owned: whether the client runs it.
+        timeout_ms: its time-out from now.
+    """
+
+    token_index: int
+    index: int
+    id: str | None
+    function: str
+    arguments: str
+    client_owned: bool
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCancelRequested:
+    """The host of a dispatched call must stop it; its later results are rejected (SEMANTICS 3.5)."""
+
+    token_index: int
+    index: int
+    id: str | None
+    origin: CancelOrigin
+    client_owned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAnswered:
+    """The one outcome of a cancel; side-effect flags of the tool travel with it (SEMANTICS 3.5)."""
+
+    token_index: int
+    outcome: CancelOutcome
+    index: int | None
+    id: str | None
+    origin: CancelOrigin
+    side_effects: str = ""
+    idempotent: bool = False
+    client_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrapEntered:
+    """A trap's `[END]` was sampled, or (SYNC) a call's `[END]` acts as one: `implicit`."""
+
+    token_index: int
+    trap: Trap
+    implicit: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrapExited:
+    """The trap's condition holds, its time ran out (`timed_out`), it cannot end (`empty`), or a human came in."""
+
+    token_index: int
+    timed_out: bool = False
+    empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged:
+    """The session became DRAINING, IDLE or DECODING again, and why (SEMANTICS 4.5)."""
+
+    token_index: int
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """The answer to a probe (SEMANTICS 5.3). `credit` is None if unlimited."""
+
+    token_index: int
+    nonce: str
+    state: State
+    credit: int | None
+    paused: bool
+    queued: int
+    unresolved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptAccepted:
+    """An interrupt is in the queue; `number` counts accepted interrupts from 0, in arrival order."""
+
+    token_index: int
+    number: int
+    source: str
+    status: Status
+    scheduling: Scheduling
+    client_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptCommitted:
+    """An interrupt is in the context from `token_index` on; `ids` are all its injected ids."""
+
+    token_index: int
+    number: int
+    source: str
+    status: Status
+    payload: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptRejected:
+    """An interrupt was not accepted; its payload is handed back (SEMANTICS 3.4)."""
+
+    token_index: int
+    source: str
+    reason: RejectReason
+    message: str
+    payload: str
+    client_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettled:
+    """A call reached its one settlement."""
+
+    token_index: int
+    row: CallRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something a client may want to know that changed nothing."""
+
+    token_index: int
+    code: NoticeCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The last event of a session (SEMANTICS 4.6)."""
+
+    token_index: int
+    reason: FinishReason
+    message: str
+    usage: Usage
+    calls: tuple[CallRow, ...]
+    interrupts: tuple[InterruptRow, ...]
+
+
+Report = (
+    Tokens
+    | CallEmitted
+    | CallDispatched
+    | CallCancelRequested
+    | CancelAnswered
+    | TrapEntered
+    | TrapExited
+    | StateChanged
+    | Probed
+    | InterruptAccepted
+    | InterruptCommitted
+    | InterruptRejected
+    | CallSettled
+    | Notice
+    | Finished
+)
+"""Anything that the client sees."""
+
+# --- Commands --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inject:
+    """Append these ids to the running sequence; the next decode step prefills them and samples on."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspend:
+    """No decode step for a while: a trap, DRAINING or IDLE. `expected_wait_ms` is None if nothing is known."""
+
+    expected_wait_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resume:
+    """Decode steps are coming again."""
+
+
+Command = Inject | Suspend | Resume
+"""What only the shell sees. Hosts of tools act on the reports `CallDispatched` and `CallCancelRequested`."""
+
+Effect = Report | Command
+"""Any output of the machine."""

@@ -1,0 +1,153 @@
+"""What happens to a session: the inputs of the machine. Frozen; each validates itself.
+
+The shell applies them one at a time, each wholly before the next (SEMANTICS 5.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asynclm.cml.control import Status
+from asynclm.session.state import CancelOrigin, FinishReason, NoticeCode, Scheduling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSampled:
+    """The engine sampled one token (or, in PIECE units, received one piece).
+
+    Attributes:
+        token_id: the id; -1 for a piece.
+        piece: the text of a piece (text form only), else None.
+        logprob: its log-probability, if asked for.
+    """
+
+    token_id: int = -1
+    piece: str | None = None
+    logprob: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded:
+    """The model's stream ended without a token for it: a hosted stream's end, or an exhausted script (SCRIPT_END)."""
+
+    reason: FinishReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterruptReceived:
+    """A client, a tool host or another session sends an interrupt.
+
+    Attributes:
+        source: a call's id, `@user`, `@system`, `@agent.NAME`; or None with `call_index` (a tool host's answer).
+        call_index: the call that a tool host answers, anonymous ones included.
+        status: what it says of the call; None for `@` sources and plain ok results.
+        payload: JSON text for results, plain text for `@` sources.
+        scheduling: None for the default (IMMEDIATE; SILENT for partial and progress).
+        from_client: whether it came over the client's stream (else from a server-owned tool host).
+        client_seq: the client's event number, echoed in the answer; 0 if it has none.
+    """
+
+    payload: str
+    source: str | None = None
+    call_index: int | None = None
+    status: Status | None = None
+    scheduling: Scheduling | None = None
+    from_client: bool = True
+    client_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    """Somebody wants a call cancelled, by id or by index (exactly one)."""
+
+    id: str | None = None
+    call_index: int | None = None
+    origin: CancelOrigin = CancelOrigin.CLIENT
+    client_seq: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.id is None) == (self.call_index is None):
+            raise ValueError("cancel_call: give exactly one of id and call_index")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditGranted:
+    """The client grants more credit (SEMANTICS 5.4).
+
+    Raises:
+        ValueError: tokens is not positive.
+    """
+
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.tokens <= 0:
+            raise ValueError(f"grant.tokens is {self.tokens}; it must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseChanged:
+    """The client pauses or unpauses decoding."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequested:
+    """The client asks for the state once nothing more can happen by itself (SEMANTICS 5.3)."""
+
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishRequested:
+    """The client's `Finish`, an abort, a drain of the server, or a fault of the engine ends the session."""
+
+    reason: FinishReason = FinishReason.FINISHED_BY_CLIENT
+    message: str = ""
+    cancel_pending: bool | None = None
+    """True: as under CANCEL; False: as under DETACH; None: by `on_end`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfClosed:
+    """The client closed its side of the stream; not a Finish (SEMANTICS 4.8)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAdvanced:
+    """The clock moved; timers due by `now_ms` fire by due time, then creation order."""
+
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMasked:
+    """A script wanted a token that the mask forbids: a `Notice(MASKED)` and nothing else (SEMANTICS 6.1)."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRaised:
+    """The shell has something to tell the client that changes nothing."""
+
+    code: NoticeCode
+    message: str
+
+
+Event = (
+    TokenSampled
+    | StreamEnded
+    | InterruptReceived
+    | CancelRequested
+    | CreditGranted
+    | PauseChanged
+    | ProbeRequested
+    | FinishRequested
+    | HalfClosed
+    | TimeAdvanced
+    | StepMasked
+    | NoticeRaised
+)
+"""Any input of the machine."""

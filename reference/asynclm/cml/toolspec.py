@@ -66,9 +66,7 @@ class ToolSpec:
             ("timeout_ms", self.timeout_ms),
         ):
             if value is not None and value <= 0:
-                raise ValueError(
-                    f"tool {self.name[:80]!r}: {label} is {value}; it must be a positive number of ms"
-                )
+                raise ValueError(f"tool {self.name[:80]!r}: {label} is {value}; it must be a positive number of ms")
         if self.parameters.get("type", "object") != "object":
             raise ValueError(f"tool {self.name[:80]!r}: parameters must be a JSON schema of type 'object'")
         try:
@@ -78,9 +76,7 @@ class ToolSpec:
             raise ValueError(f"tool {self.name[:80]!r}: parameters/{path}: {error.message[:200]}") from None
         unknown = [p for p in self.parameter_order if p not in self.properties]
         if unknown:
-            raise ValueError(
-                f"tool {self.name[:80]!r}: parameter_order names {unknown[:5]}, not in parameters"
-            )
+            raise ValueError(f"tool {self.name[:80]!r}: parameter_order names {unknown[:5]}, not in parameters")
 
     @property
     def properties(self) -> Mapping[str, Any]:
@@ -103,9 +99,7 @@ class ToolSpec:
         Returns:
             None if they fit, else one sentence that names the argument and what is allowed.
         """
-        errors = sorted(
-            self._validator.iter_errors(arguments), key=lambda e: [str(p) for p in e.absolute_path]
-        )
+        errors = sorted(self._validator.iter_errors(arguments), key=lambda e: [str(p) for p in e.absolute_path])
         if not errors:
             return None
         first = errors[0]

@@ -1,0 +1,133 @@
+"""The scripted engine: the seam without a model. Every token has to be forced; nothing is computed.
+
+It serves `script:<id>` models beside any other engine (with that engine's tokenizer), and stands alone, with a byte
+tokenizer, as `asynclm serve --engine scripted`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from asynclm.cml.binding import bind
+from asynclm.cml.byte_tokenizer import ByteTokenizer
+from asynclm.cml.codec import Codec, Tokenizer
+from asynclm.engine.base import (
+    ContextLengthError,
+    EngineError,
+    EngineInfo,
+    Sampled,
+    SamplingParams,
+    SequenceId,
+    StepRequest,
+)
+from asynclm.prompt.chat import JinjaTemplate
+from asynclm.prompt.template import PromptTemplate
+
+MODEL_NAME = "scripted"
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+"""The chat template of the byte tokenizer."""
+
+
+class ScriptedEngine:
+    """Plays forced tokens through the seam of `engine.base.Engine`."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        codec: Codec,
+        template: PromptTemplate,
+        context_length: int = 131_072,
+        max_sequences: int = 4096,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._codec = codec
+        self._template = template
+        self._lengths: dict[SequenceId, int] = {}
+        self._numbers = itertools.count()
+        self._info = EngineInfo(
+            name="scripted", model=MODEL_NAME, context_length=context_length, max_sequences=max_sequences
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine serves."""
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that scripts are encoded with."""
+        return self._tokenizer
+
+    @property
+    def codec(self) -> Codec:
+        """The binding of control tokens."""
+        return self._codec
+
+    @property
+    def template(self) -> PromptTemplate:
+        """The chat template."""
+        return self._template
+
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams) -> SequenceId:
+        """Opens a sequence; see `Engine.open`."""
+        if len(prompt_ids) >= self._info.context_length:
+            raise ContextLengthError(
+                f"prompt: {len(prompt_ids)} tokens; the context holds {self._info.context_length}, prompt and answer "
+                "together"
+            )
+        if len(self._lengths) >= self._info.max_sequences:
+            raise EngineError(f"no room: {self._info.max_sequences} sequences are open")
+        sequence = SequenceId(next(self._numbers))
+        self._lengths[sequence] = len(prompt_ids)
+        return sequence
+
+    def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
+        """Counts injected ids."""
+        self._lengths[sequence] += len(ids)
+
+    def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
+        """Nothing to move."""
+
+    def resume(self, sequence: SequenceId) -> None:
+        """Nothing to bring back."""
+
+    def close(self, sequence: SequenceId) -> None:
+        """Forgets the sequence."""
+        self._lengths.pop(sequence, None)
+
+    def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
+        """Gives each sequence its forced token; see `Engine.step`."""
+        for request in requests:
+            if request.forced is None:
+                raise EngineError(
+                    "a sample step needs a model: ask for 'script:<id>+weights' on a server with weights",
+                    sequence=request.sequence,
+                )
+        for request in requests:
+            self._lengths[request.sequence] += 1
+        return [Sampled(r.sequence, r.forced, 0.0) for r in requests if r.forced is not None]
+
+    def shutdown(self) -> None:
+        """Forgets every sequence."""
+        self._lengths.clear()
+
+
+def beside(tokenizer: Tokenizer, codec: Codec, template: PromptTemplate, context_length: int) -> ScriptedEngine:
+    """A scripted engine that speaks another engine's tokenizer, for its `script:<id>` models."""
+    return ScriptedEngine(tokenizer=tokenizer, codec=codec, template=template, context_length=context_length)
+
+
+def open_engine(model: str = MODEL_NAME, **_: object) -> ScriptedEngine:
+    """The stand-alone scripted engine, on a byte tokenizer. Options of other engines are accepted and unused."""
+    tokenizer = ByteTokenizer()
+    return ScriptedEngine(
+        tokenizer=tokenizer,
+        codec=bind(tokenizer),
+        template=JinjaTemplate(CHATML, bos="", eos="<|im_end|>"),
+    )

@@ -237,10 +237,7 @@ class EngineLoop:
         """Carries out everything in the inbox; waits for something to do if no session can step."""
         timeout = 0.0 if any(r.machine.can_step for r in self._sessions.values()) else self._seconds_to_timer()
         try:
-            if timeout == 0.0:
-                job = self._inbox.get_nowait()
-            else:
-                job = self._inbox.get(timeout=timeout)
+            job = self._inbox.get(block=timeout != 0.0, timeout=timeout)
             while job is not None:
                 job()
                 job = self._inbox.get_nowait()

@@ -1,4 +1,4 @@
-"""Scripted models: what a model *wants* to say, step by step, forced through the real loop (SEMANTICS 6).
+"""Scripted models: what a model *wants* to say, step by step, forced through the real loop.
 
 A script names pieces; the target's own tokenizer turns each into ids, and the loop forces them one by one. What the
 mask in force forbids is consumed and noticed, never sampled. Two kinds of step leave the wording to others: `ScriptCopy`

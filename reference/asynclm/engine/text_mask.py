@@ -13,7 +13,7 @@ _cache: weakref.WeakKeyDictionary[Tokenizer, dict[bool, Bits]] = weakref.WeakKey
 
 
 def free_text_bits(engine: Engine, *, in_string: bool) -> Bits:
-    """The ids of ordinary text, shape `(ceil(vocab / 32),)`; with `in_string`, those that can stand in a string literal.
+    """The ids of ordinary text, shape `(ceil(vocab / 32),)`; with `in_string`, only what a string literal can hold.
 
     Inside a literal a token must be complete UTF-8 without quotes, backslashes and control characters, so that whatever
     is sampled, the literal can be closed after any token.

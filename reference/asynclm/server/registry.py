@@ -1,0 +1,149 @@
+"""Every session that the server knows: open ones with their event streams, finished ones with their ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+import itertools
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from asynclm.engine.loop import TimedReport
+from asynclm.session.effects import Finished, StateChanged, Tokens, TrapEntered, TrapExited
+from asynclm.session.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedReport:
+    """A report with its place in the session's event stream."""
+
+    sequence: int
+    timed: TimedReport
+
+
+class EventStream:
+    """One session's reports on their way from the loop's thread to the client, numbered from 1.
+
+    Neighbouring `Tokens` that nobody has taken yet are merged, so that a slow client costs no memory per token.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, observe: Callable[[Sequence[TimedReport]], None]) -> None:
+        self._loop = loop
+        self._observe = observe
+        self._waiting: collections.deque[TimedReport] = collections.deque()
+        self._arrived = asyncio.Event()
+        self._numbers = itertools.count(2)  # `Started` is number 1
+
+    def sink(self, reports: Sequence[TimedReport]) -> None:
+        """Takes reports on the loop's thread."""
+        # The event loop may be gone while the server stops; there is nobody left to tell then.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._deliver, tuple(reports))
+
+    def _deliver(self, reports: tuple[TimedReport, ...]) -> None:
+        self._observe(reports)
+        for timed in reports:
+            if self._waiting and (merged := _merge(self._waiting[-1], timed)) is not None:
+                self._waiting[-1] = merged
+            else:
+                self._waiting.append(timed)
+        self._arrived.set()
+
+    async def __aiter__(self) -> AsyncIterator[NumberedReport]:
+        """Reports as they come; ends after `Finished`. One reader at a time."""
+        while True:
+            while self._waiting:
+                timed = self._waiting.popleft()
+                yield NumberedReport(next(self._numbers), timed)
+                if isinstance(timed.report, Finished):
+                    return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+
+def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
+    """One `Tokens` out of two neighbours, or None where one has to end first ([WIRE] events end at control tokens)."""
+    a, b = earlier.report, later.report
+    if not isinstance(a, Tokens) or not isinstance(b, Tokens):
+        return None
+    if a.control is not None or a.end_of_sequence or a.in_block is not b.in_block:
+        return None
+    if a.token_index + len(a.ids) != b.token_index or bool(a.logprobs) != bool(b.logprobs):
+        return None
+    merged = dataclasses.replace(
+        b, token_index=a.token_index, ids=a.ids + b.ids, text=a.text + b.text, logprobs=a.logprobs + b.logprobs
+    )
+    return TimedReport(merged, later.time_ms)
+
+
+class SessionRecord:
+    """What the server knows of one session."""
+
+    def __init__(self, session_id: str, model: str) -> None:
+        self.session_id = session_id
+        self.model = model
+        self.stream = EventStream(asyncio.get_running_loop(), self.observe)
+        self.created_unix_ms = time.time_ns() // 1_000_000
+        self.state = State.DECODING
+        self.attached = True
+        self.finished: Finished | None = None
+        self.done = asyncio.Event()
+
+    def observe(self, reports: Sequence[TimedReport]) -> None:
+        """Keeps up with the session; called on the event loop."""
+        for timed in reports:
+            match timed.report:
+                case StateChanged(state=state):
+                    self.state = state
+                case TrapEntered():
+                    self.state = State.TRAPPED
+                case TrapExited():
+                    self.state = State.DECODING
+                case Finished() as finished:
+                    self.state = State.FINISHED
+                    self.finished = finished
+                    self.done.set()
+
+
+class Registry:
+    """Sessions by id. Finished ones are kept, oldest dropped first. Lives on the event loop."""
+
+    def __init__(self, *, max_sessions: int, keep_finished: int) -> None:
+        self._records: dict[str, SessionRecord] = {}
+        self._max_sessions = max_sessions
+        self._keep_finished = keep_finished
+
+    @property
+    def open_sessions(self) -> list[SessionRecord]:
+        """Sessions that have not finished."""
+        return [r for r in self._records.values() if r.finished is None]
+
+    @property
+    def full(self) -> bool:
+        """Whether another session would be over the limit."""
+        return len(self.open_sessions) >= self._max_sessions
+
+    def records(self) -> list[SessionRecord]:
+        """Every session known, oldest first."""
+        return list(self._records.values())
+
+    def get(self, session_id: str) -> SessionRecord | None:
+        """The session of this id, or None."""
+        return self._records.get(session_id)
+
+    def add(self, model: str) -> SessionRecord:
+        """Makes room and a record for a new session, with an id that cannot be guessed."""
+        finished = [r for r in self._records.values() if r.finished is not None]
+        for record in finished[: max(0, len(finished) - self._keep_finished + 1)]:
+            del self._records[record.session_id]
+        session_id = f"s-{secrets.token_urlsafe(16)}"
+        record = SessionRecord(session_id, model)
+        self._records[session_id] = record
+        return record
+
+    def remove(self, session_id: str) -> None:
+        """Forgets a session that could not be opened."""
+        self._records.pop(session_id, None)

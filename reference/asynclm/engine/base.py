@@ -30,6 +30,13 @@ class EngineError(RuntimeError):
         self.sequence = sequence
 
 
+class ModelError(EngineError):
+    """A model's checkpoint cannot be fetched or loaded; the message names the file and what is allowed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
 class UnknownModelError(ValueError):
     """The model's name is not served; the message lists what is."""
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NewType, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
 
 from asynclm.cml.codec import Codec, Tokenizer
 from asynclm.prompt.template import PromptTemplate
 
+if TYPE_CHECKING:  # the client reads `SamplingParams` here, and its installation has no numpy
+    import numpy as np
+    import numpy.typing as npt
+
 SequenceId = NewType("SequenceId", int)
 
-Bits = npt.NDArray[np.uint32]
+Bits: TypeAlias = "npt.NDArray[np.uint32]"
 """A token mask: bit `i % 32` of word `i // 32` is set if token id `i` may be sampled; shape `(ceil(vocab / 32),)`."""
 
 

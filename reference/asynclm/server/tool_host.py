@@ -1,0 +1,65 @@
+"""The server's own tools as the loop's tool host: dispatched calls go to their thread, answers come back as interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from asynclm.session.effects import CallCancelRequested, CallDispatched
+from asynclm.session.events import Event, InterruptReceived
+from asynclm.tools.call import ToolCall, ToolUpdate
+from asynclm.tools.executor import ToolExecutor
+from asynclm.tools.thread import ToolThread
+from asynclm.tools.toolset import ToolSet
+
+Post = Callable[[str, Event], None]
+"""Gives an event to a session by its id, from any thread."""
+
+
+class LocalToolHost:
+    """A `ToolHost` for tools in this process.
+
+    Args:
+        tools: the server's own tools.
+        max_concurrency: calls that run at once, over all sessions.
+    """
+
+    def __init__(self, tools: ToolSet, *, max_concurrency: int = 16) -> None:
+        self.tools = tools
+        self._post: Post | None = None
+        self._thread = ToolThread(
+            lambda: ToolExecutor(tools, max_concurrency=max_concurrency, on_update=self._answer)
+        )
+
+    def connect(self, post: Post) -> None:
+        """Says where answers go; to be called before the first dispatch."""
+        self._post = post
+
+    def dispatch(self, session_id: str, call: CallDispatched) -> None:
+        """Starts a call."""
+        self._thread.submit(
+            ToolCall(
+                session_id=session_id,
+                index=call.index,
+                id=call.id,
+                function=call.function,
+                arguments_json=call.arguments,
+                timeout_ms=call.timeout_ms,
+            )
+        )
+
+    def cancel(self, session_id: str, request: CallCancelRequested) -> None:
+        """Stops a call."""
+        self._thread.cancel(session_id, request.index)
+
+    def close(self) -> None:
+        """Cancels what runs and ends the thread."""
+        self._thread.close()
+
+    def _answer(self, update: ToolUpdate) -> None:
+        if self._post is not None:
+            self._post(
+                update.session_id,
+                InterruptReceived(
+                    call_index=update.index, status=update.status, payload=update.payload, from_client=False
+                ),
+            )

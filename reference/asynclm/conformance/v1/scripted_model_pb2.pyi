@@ -83,15 +83,18 @@ Global___EndOfSequence: _TypeAlias = EndOfSequence  # noqa: Y015
 
 @_typing.final
 class Sample(_message.Message):
-    """Free sampling, ended by its length, by a stop text (which is sampled), or by the model's own end of sequence (which is
-    not).
+    """The model samples ordinary text by itself, control tokens and end of sequence excluded; ended by its length or by a stop
+    text (which is sampled).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    IN_STRING_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
+    in_string: _builtins.bool
+    """The text stands inside a string literal: what would need an escape there is excluded."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -99,10 +102,11 @@ class Sample(_message.Message):
         *,
         max_tokens: _builtins.int = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
+        in_string: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_string", b"in_string", "max_tokens", b"max_tokens", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -115,20 +119,20 @@ class Copy(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REFERENCE_FIELD_NUMBER: _builtins.int
-    JSON_FIELD_NUMBER: _builtins.int
+    IN_STRING_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """An id, then `.name` and `[index]`: `chair.email`."""
-    json: _builtins.bool
-    """As JSON. Absent or false: strings without their quotes, everything else as JSON."""
+    in_string: _builtins.bool
+    """The text stands inside a string literal: a string is written escaped, without its quotes. Else: the value as JSON."""
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
-        json: _builtins.bool = ...,
+        in_string: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_string", b"in_string", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

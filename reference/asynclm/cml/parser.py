@@ -1,0 +1,181 @@
+"""The incremental block parser: items in, texts and blocks out, in either form.
+
+It is total (SEMANTICS 2.6): every stream of items has a reading, and no stream makes it raise. What a block's error
+does to a session is the session's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asynclm.cml.blocks import Call, CmlError, CmlErrorCode, Interrupt, Malformed, ParsedBlock
+from asynclm.cml.bodies import parse_body
+from asynclm.cml.codec import EOS, Item
+from asynclm.cml.control import BodyLanguage, Control
+from asynclm.cml.ids import WHITESPACE, check_id
+from asynclm.cml.sources import parse_source
+from asynclm.cml.traps import parse_trap
+
+
+@dataclass(frozen=True, slots=True)
+class TextRead:
+    """Text outside blocks; a run of text may come in any number of pieces."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRead:
+    """Text inside a block, as it comes."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOpened:
+    """A block's opening token."""
+
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class BlockClosed:
+    """The end of a block: `[END]`, or what made it malformed."""
+
+    block: ParsedBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A control token that stands where it means nothing; `code` is STRAY."""
+
+    code: CmlErrorCode
+    control: Control
+
+
+ParseEvent = TextRead | BodyRead | BlockOpened | BlockClosed | Dropped
+"""What the parser tells of the items it was fed."""
+
+
+class BlockParser:
+    """Parses one stream of items into texts and blocks.
+
+    A block is judged in this order: how it ended (OPEN_IN_BLOCK, UNTERMINATED), its `[HEAD]`s (BAD_HEAD), its id,
+    source or condition, its body; the first fault found names it.
+
+    Args:
+        language: the language of call bodies.
+        spaced_payloads: text form: take one space from each end of an interrupt's payload (SEMANTICS 2.7).
+    """
+
+    __slots__ = ("_bad_head", "_head", "_id", "_language", "_opened", "_pieces", "_spaced")
+
+    def __init__(self, language: BodyLanguage, *, spaced_payloads: bool = False) -> None:
+        self._language = language
+        self._spaced = spaced_payloads
+        self._opened: Control | None = None
+        self._pieces: list[str] = []
+        self._head: str | None = None
+        self._id: str | CmlError | None = None
+        self._bad_head: int | None = None
+
+    @property
+    def open_block(self) -> Control | None:
+        """The opening token of the block that the stream is in, or None outside blocks."""
+        return self._opened
+
+    @property
+    def head_seen(self) -> bool:
+        """Whether the open block's `[HEAD]` has come."""
+        return self._head is not None
+
+    @property
+    def open_id(self) -> str | None:
+        """The valid id that the open call block gave before its `[HEAD]`, or None."""
+        return self._id if isinstance(self._id, str) else None
+
+    def feed(self, item: Item) -> tuple[ParseEvent, ...]:
+        """Takes the next item; end of sequence ends an open block, and the stream may go on after it."""
+        if isinstance(item, str):
+            if self._opened is None:
+                return (TextRead(item),)
+            self._pieces.append(item)
+            return (BodyRead(item),)
+        if item is EOS:
+            return self.finish()
+        if self._opened is None:
+            if item is Control.END or item is Control.HEAD:
+                return (Dropped(CmlErrorCode.STRAY, item),)
+            self._opened = item
+            return (BlockOpened(item),)
+        if item is Control.END:
+            return (BlockClosed(self._leave(self._judge(self._opened))),)
+        if item is Control.HEAD:
+            self._take_head(self._opened)
+            return ()
+        message = f"{item.value} inside a {self._opened.value} block; close the block with [END] first"
+        closed = BlockClosed(self._leave(self._unfinished(self._opened, CmlErrorCode.OPEN_IN_BLOCK, message)))
+        self._opened = item
+        return closed, BlockOpened(item)
+
+    def finish(self) -> tuple[ParseEvent, ...]:
+        """Ends the stream, or one turn of it: an open block is malformed, UNTERMINATED."""
+        if self._opened is None:
+            return ()
+        message = f"a {self._opened.value} block without its [END]"
+        return (BlockClosed(self._leave(self._unfinished(self._opened, CmlErrorCode.UNTERMINATED, message))),)
+
+    def _leave(self, block: ParsedBlock) -> ParsedBlock:
+        self._opened = self._head = self._id = self._bad_head = None
+        self._pieces = []
+        return block
+
+    def _take_head(self, opened: Control) -> None:
+        if self._head is not None or opened is Control.TRAP:
+            if self._bad_head is None:
+                self._bad_head = len(self._raw())
+            self._pieces.append(" ")
+            return
+        head = self._head = "".join(self._pieces)
+        self._pieces = []
+        if opened is Control.CALL:
+            try:
+                self._id = check_id(head.strip(WHITESPACE), len(head) - len(head.lstrip(WHITESPACE)))
+            except CmlError as error:
+                self._id = error
+
+    def _raw(self) -> str:
+        rest = "".join(self._pieces)
+        return rest if self._head is None else f"{self._head} {rest}"
+
+    def _unfinished(self, opened: Control, code: CmlErrorCode, message: str) -> Malformed:
+        raw = self._raw()
+        return Malformed(opened, code, message, self.open_id, raw, len(raw))
+
+    def _judge(self, opened: Control) -> ParsedBlock:
+        if self._bad_head is not None:
+            message = f"[HEAD] has no place here: a {opened.value} block has "
+            message += "none" if opened is Control.TRAP else "one"
+            return Malformed(opened, CmlErrorCode.BAD_HEAD, message, self.open_id, self._raw(), self._bad_head)
+        rest = "".join(self._pieces)
+        base = 0 if self._head is None else len(self._head) + 1
+        try:
+            if opened is Control.CALL:
+                if isinstance(self._id, CmlError):
+                    base = 0
+                    raise self._id
+                return Call(self._id, rest.strip(WHITESPACE), parse_body(self._language, rest))
+            if opened is Control.TRAP:
+                return parse_trap(rest)
+            if self._head is None:
+                raise CmlError("an [INTR] block needs a [HEAD]", code=CmlErrorCode.BAD_HEAD, offset=len(rest))
+            base = 0
+            source, status = parse_source(self._head)
+            return Interrupt(source, status, self._payload(rest))
+        except CmlError as error:
+            return Malformed(opened, error.code, str(error), self.open_id, self._raw(), base + error.offset)
+
+    def _payload(self, text: str) -> str:
+        if not self._spaced:
+            return text
+        return text.removeprefix(" ").removesuffix(" ")

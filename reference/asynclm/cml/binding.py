@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from asynclm.cml.blocks import Block, Text
 from asynclm.cml.codec import EOS, Item, Tokenizer
-from asynclm.cml.control import Control, Status
+from asynclm.cml.control import BodyLanguage, Control, Status
 from asynclm.cml.detokenise import Utf8Decoder
+from asynclm.cml.parts import block_parts, interrupt_parts
 from asynclm.cml.sources import format_source
 
 
@@ -157,9 +159,27 @@ class TokenCodec:
         Raises:
             CmlError: the source or its status is outside the grammar.
         """
-        control = self._control_ids
-        head = self.encode_text(format_source(source, status))
-        return [control[Control.INTR], *head, control[Control.HEAD], *self.encode_text(payload), control[Control.END]]
+        return self._encode_parts(interrupt_parts(format_source(source, status), payload))
+
+    def encode(self, blocks: Iterable[Block], language: BodyLanguage) -> list[int]:
+        """A document in the token form, for prompts (SEMANTICS 2.9).
+
+        Raises:
+            CmlError: a block has no spelling.
+        """
+        ids: list[int] = []
+        for block in blocks:
+            ids += self._encode_parts((block.text,) if isinstance(block, Text) else block_parts(block, language))
+        return ids
+
+    def _encode_parts(self, parts: Iterable[str | Control]) -> list[int]:
+        ids: list[int] = []
+        for part in parts:
+            if isinstance(part, str):
+                ids += self.encode_text(part)
+            else:
+                ids.append(self._control_ids[part])
+        return ids
 
 
 class TokenDecoder:

@@ -15,7 +15,7 @@ class CmlErrorCode(enum.StrEnum):
     """Classes of CML errors. Tests and cases compare these, never message texts."""
 
     BAD_HEAD = "bad_head"
-    """A second `[HEAD]`, or one where the block has none (in a trap)."""
+    """A second `[HEAD]`, one where the block has none (in a trap), or none where it needs one (in an interrupt)."""
     BAD_ID = "bad_id"
     """An id that is not a NAME."""
     RESERVED_ID = "reserved_id"

@@ -84,6 +84,14 @@ class Decoder(Protocol):
         ...
 
 
+class PieceDecoder(Decoder, Protocol):
+    """A decoder of the text form: its units are pieces of text, not ids; `feed` raises TypeError."""
+
+    def feed_text(self, piece: str) -> tuple[Item, ...]:
+        """Decodes one piece, of any length."""
+        ...
+
+
 class Codec(Protocol):
     """The spelling of one session's stream."""
 
@@ -102,9 +110,15 @@ class Codec(Protocol):
         ...
 
     def encode_text(self, text: str) -> Sequence[int]:
-        """Ordinary text as units; no control token can come of it."""
+        """Ordinary text as units; no control token can come of it. Empty in the text form."""
         ...
 
     def frame(self, source: str, status: Status, payload: str) -> Sequence[int]:
-        """An interrupt block as units: `[INTR] source[:status] [HEAD] payload [END]` (SEMANTICS 2.8)."""
+        """An interrupt block as units: `[INTR] source[:status] [HEAD] payload [END]` (SEMANTICS 2.8).
+
+        Empty in the text form; its text is `text_form.frame_text(source, status, payload)`.
+
+        Raises:
+            CmlError: the source is outside the grammar.
+        """
         ...

@@ -149,6 +149,19 @@ def canonical(value: Any) -> str:
     return text
 
 
+def render_literal(value: object) -> str:
+    """The canonical JSON text of a Python value, as a `Literal` holds it.
+
+    Raises:
+        ValueError: it is not JSON: NaN or an infinity, half of a surrogate pair, or a value that contains itself.
+        TypeError: it holds something that JSON has no value for.
+    """
+    text = _STRICT_ENCODER.encode(value)
+    if not _is_unicode(text):
+        raise ValueError("half of a surrogate pair is no character")
+    return text
+
+
 def decode_json(text: str) -> Any:
     """Decodes JSON text whose numbers `canonical` spells as written; for the fast paths only.
 
@@ -282,4 +295,5 @@ def _refuse(spelled: str) -> Any:
 
 _encode_string = json.JSONEncoder(ensure_ascii=False).encode
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
+_STRICT_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int, parse_float=_float, parse_constant=_refuse)

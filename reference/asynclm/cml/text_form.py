@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NoReturn
 
-from asynclm.cml.blocks import Block, Call, CmlError, CmlErrorCode, Interrupt, Malformed, Text, Trap
-from asynclm.cml.bodies import render_body
+from asynclm.cml.blocks import Block, CmlError, CmlErrorCode, Malformed, Text
 from asynclm.cml.codec import Item
 from asynclm.cml.control import BodyLanguage, Control, Status
 from asynclm.cml.detokenise import scrub
-from asynclm.cml.ids import check_id
 from asynclm.cml.parser import BlockClosed, BlockParser, BodyRead, Dropped, ParseEvent, TextRead
+from asynclm.cml.parts import block_parts, interrupt_parts
 from asynclm.cml.sources import format_source
-from asynclm.cml.traps import format_trap
 
 _WORD = re.compile("|".join(re.escape(control.value) for control in Control))
 _CONTROLS = {control.value: control for control in Control}
@@ -61,7 +59,7 @@ def render(blocks: Iterable[Block], language: BodyLanguage) -> str:
         if isinstance(block, Text):
             text += block.text
             continue
-        out += (escape(text, before_token=True), _render_block(block, language))
+        out += (escape(text, before_token=True), _spell(block_parts(block, language)))
         text = ""
     return "".join((*out, escape(text)))
 
@@ -72,7 +70,7 @@ def frame_text(source: str, status: Status, payload: str) -> str:
     Raises:
         CmlError: the source or its status is outside the grammar.
     """
-    return f"[INTR] {format_source(source, status)} [HEAD] {escape(payload)} [END]"
+    return _spell(interrupt_parts(format_source(source, status), payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +229,8 @@ class _Document:
         return source + offset - raw
 
 
-def _render_block(block: Call | Trap | Interrupt, language: BodyLanguage) -> str:
-    if isinstance(block, Call):
-        head = "" if block.id is None else f"{check_id(block.id)} [HEAD] "
-        return f"[CALL] {head}{escape(render_body(language, block.invocation))} [END]"
-    if isinstance(block, Trap):
-        condition = format_trap(block)
-        return f"[TRAP] {condition} [END]" if condition else "[TRAP] [END]"
-    return frame_text(block.source, block.status, block.payload)
+def _spell(parts: Iterable[str | Control]) -> str:
+    return " ".join(escape(part) if isinstance(part, str) else part.value for part in parts)
 
 
 def _backslashes(text: str) -> int:

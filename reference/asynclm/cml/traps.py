@@ -10,6 +10,7 @@ from asynclm.cml.ids import check_id, shown
 
 _TOKEN = re.compile(r"[ \t\r\n]*+([A-Za-z0-9_.]++|,|\Z|.)", re.ASCII | re.DOTALL)
 _SECONDS = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,3}))?", re.ASCII)
+_NO_IDS = frozenset({",", "all", "any", "within"})
 _BARE = Trap()
 
 
@@ -24,7 +25,7 @@ def parse_trap(text: str) -> Trap:
         return _BARE
     at = 0
     quantifier = None
-    if tokens[0][0] in ("all", "any") and tokens[1][0] != ",":
+    if tokens[0][0] in ("all", "any"):
         quantifier = Quantifier(tokens[0][0])
         at = 1
     ids, at = _ids(tokens, at, required=quantifier is Quantifier.ANY)
@@ -63,7 +64,7 @@ def _ids(tokens: list[tuple[str, int]], at: int, *, required: bool) -> tuple[tup
         return (), at
     ids = []
     while True:
-        if not word or word == ",":
+        if not word or word in _NO_IDS:
             raise _bad(word, offset, "an id is missing here")
         ids.append(check_id(word, offset))
         if tokens[at + 1][0] != ",":

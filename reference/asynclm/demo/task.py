@@ -12,8 +12,9 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from asynclm.cml.bodies import parse_reference, render_literal
 from asynclm.cml.control import Control
+from asynclm.cml.literals import render_literal
+from asynclm.cml.references import parse_reference
 from asynclm.engine.script import Script, ScriptControl, ScriptCopy, ScriptEnd, ScriptSample, ScriptStep, ScriptText
 from asynclm.session.config import ExecutionMode
 

@@ -115,8 +115,8 @@ def build_script(task: Task, mode: ExecutionMode, expected_ms: Mapping[str, int]
 
     Args:
         task: the task.
-        mode: ASYNC traps only on what the next call has to read; SYNC_PARALLEL traps on everything before the calls that
-            depend on it; SYNC needs no traps, since every call blocks.
+        mode: ASYNC traps only on what the next call has to read; SYNC_PARALLEL traps on everything before the calls
+            that depend on it; SYNC needs no traps, since every call blocks.
         expected_ms: expected duration of each function; independent calls are written longest first (paper §4.2).
     """
     independent = [c for c in task.calls if not c.depends]

@@ -131,8 +131,8 @@ class _Running:
     def advance(self, ms: int) -> None:
         if self._manual_ms is None:
             raise ValueError("advance: the session runs on the wall clock; only 'script:<id>' sessions can be advanced")
-        if ms <= 0:
-            raise ValueError(f"advance.ms is {ms}; it must be positive")
+        if ms < 0:
+            raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
         self._manual_ms += ms
 
     @property
@@ -396,10 +396,9 @@ class EngineLoop:
         """Ends one session for a fault that is not its peer's; the others go on."""
         if not isinstance(error, ScriptError):
             log.exception("session %s failed", running.id, exc_info=error)
+        reason = FinishReason.SCRIPT_END if isinstance(error, ScriptError) else FinishReason.ENGINE_ERROR
         try:
-            effects = running.machine.receive(
-                FinishRequested(reason=FinishReason.ENGINE_ERROR, message=str(error)[:500])
-            )
+            effects = running.machine.receive(FinishRequested(reason=reason, message=str(error)[:500]))
         except Exception:
             effects = [_last_words(running, error)]
             self._sessions.pop(running.id, None)

@@ -8,6 +8,7 @@ writes a value that a tool returned, `ScriptSample` lets the model itself sample
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -90,8 +91,10 @@ class Script:
     steps: tuple[ScriptStep, ...]
 
     def __post_init__(self) -> None:
-        if not self.id or self.id.endswith(WEIGHTS_SUFFIX) or len(self.id) > 200:
-            raise ScriptError(f"script id {self.id[:80]!r}: 1 to 200 characters, not ending in {WEIGHTS_SUFFIX!r}")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", self.id, re.ASCII):
+            raise ScriptError(
+                f"script id {self.id[:80]!r}: allowed are 1 to 128 letters, digits, '_', '-' and '.' [SCR-012]"
+            )
 
 
 class ScriptStore:

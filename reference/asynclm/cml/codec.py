@@ -8,10 +8,11 @@ Implementations: `binding.TokenCodec` (token form) and `text_form.TextCodec` (te
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
-from asynclm.cml.control import Control, Status
+from asynclm.cml.blocks import Block
+from asynclm.cml.control import BodyLanguage, Control, Status
 
 
 class EndOfSequence(enum.Enum):
@@ -111,6 +112,10 @@ class Codec(Protocol):
 
     def encode_text(self, text: str) -> Sequence[int]:
         """Ordinary text as units; no control token can come of it. Empty in the text form."""
+        ...
+
+    def encode(self, blocks: Iterable[Block], language: BodyLanguage) -> Sequence[int]:
+        """A document as units, for prompts (SEMANTICS 2.9)."""
         ...
 
     def frame(self, source: str, status: Status, payload: str) -> Sequence[int]:

@@ -170,6 +170,10 @@ class TextCodec:
         """No ids."""
         return ()
 
+    def encode(self, blocks: Iterable[Block], language: BodyLanguage) -> Sequence[int]:
+        """No ids; the text is `render(blocks, language)`."""
+        return ()
+
     def frame(self, source: str, status: Status, payload: str) -> Sequence[int]:
         """No ids; the text is `frame_text(source, status, payload)`."""
         return ()

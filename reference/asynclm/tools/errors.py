@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import json
 
+from asynclm.cml.detokenise import scrub
+
 MAX_MESSAGE_CHARS = 1_000
 """Longest message in an error payload; what is longer is cut, so that a traceback cannot fill the context."""
 
@@ -64,7 +66,7 @@ def error_payload(type: str, message: str, *, retryable: bool = False) -> str:
     """Writes `{"type", "message", "retryable"}` as JSON text that is valid UTF-8, its message cut short."""
     if len(message) > MAX_MESSAGE_CHARS:
         message = message[: MAX_MESSAGE_CHARS - 1] + "…"
-    fields = {"type": replace_surrogates(type), "message": replace_surrogates(message), "retryable": retryable}
+    fields = {"type": scrub(type), "message": scrub(message), "retryable": retryable}
     return json.dumps(fields, ensure_ascii=False)
 
 
@@ -79,10 +81,3 @@ def exception_payload(error: BaseException) -> str:
     name = type(error).__name__
     message = f"{name}: {text}" if text else name
     return error_payload(ToolErrorType.EXCEPTION, message, retryable=isinstance(error, ConnectionError | TimeoutError))
-
-
-def replace_surrogates(text: str) -> str:
-    """Replaces lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

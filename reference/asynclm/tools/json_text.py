@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from asynclm.tools.errors import UnserializableError, replace_surrogates
+from asynclm.cml.detokenise import scrub
+from asynclm.tools.errors import UnserializableError
 
 MAX_DEPTH = 200
 """Deepest nesting of a result; deeper ones break the JSON parsers of peers."""
@@ -44,7 +45,7 @@ def _plain(value: object, path: str, depth: int) -> JsonValue:
     if value is None or kind is bool or kind is int:
         return value  # type: ignore[return-value]
     if kind is str:
-        return replace_surrogates(value)  # type: ignore[arg-type]
+        return scrub(value)  # type: ignore[arg-type]
     if kind is float:
         return _finite(value, path)  # type: ignore[arg-type]
     if kind is list or kind is tuple:
@@ -69,7 +70,7 @@ def _plain_dict(value: dict[object, object], path: str, depth: int) -> dict[str,
 
 def _key(key: object, path: str) -> str:
     if isinstance(key, str):
-        return replace_surrogates(str.__str__(key))
+        return scrub(str.__str__(key))
     plain = key if key is None or isinstance(key, bool | int | float) else _plain(key, f"{path} key", 1)
     if isinstance(plain, str):
         return plain

@@ -1,0 +1,185 @@
+"""A checkpoint's Jinja chat template, rendered around placeholders (SEMANTICS 2.8).
+
+Chat templates mix their markup with what people wrote, and tokenizers then encode both with special tokens on: a
+message that spells an end-of-turn marker ends the turn. Here the template never sees a message's text. It renders a
+placeholder that nobody can guess for each message; what stands around the placeholders is markup, and content is put
+back in between, to be encoded by itself with special tokens off.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from asynclm.prompt.template import CmlPart, Content, Markup, Message, Part, Segment, TextPart
+
+_LEFT_PAD = "\n \x0b"
+_RIGHT_PAD = "\x0b \n"
+"""White space around each placeholder, to see what a template trims; no template writes a vertical tab of its own."""
+
+
+class JinjaTemplate:
+    """A `PromptTemplate` from the `chat_template` of a `tokenizer_config.json`.
+
+    The template runs in the same sandbox, with the same filters and globals, as in `transformers`. What it trims off a
+    message, as Llama 3's does, is trimmed off the content.
+
+    Args:
+        chat_template: the template's source.
+        bos: spelling of the beginning-of-sequence token, empty if there is none.
+        eos: spelling of the end-of-sequence token, empty if there is none.
+        now: what templates that write a date take it from.
+
+    Raises:
+        ValueError: the source is not a Jinja template.
+    """
+
+    def __init__(self, chat_template: str, *, bos: str, eos: str, now: Callable[[], datetime] = datetime.now) -> None:
+        self._source = chat_template
+        self._bos = bos
+        self._eos = eos
+        self._now = now
+        try:
+            self._template  # noqa: B018  (compiled here, so that a broken one is found when a model is loaded)
+        except jinja2.TemplateSyntaxError as error:
+            raise ValueError(f"chat template, line {error.lineno}: {error.message}") from None
+
+    @cached_property
+    def _template(self) -> jinja2.Template:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = lambda format: self._now().strftime(format)
+        return environment.from_string(self._source)
+
+    def render(self, messages: Sequence[Message]) -> tuple[Segment, ...]:
+        """Renders messages to segments, up to the point where the assistant begins to speak.
+
+        Raises:
+            ValueError: the template refuses the conversation, or loses a message.
+        """
+        placeholders = _Placeholders(messages)
+        try:
+            text = self._template.render(
+                messages=placeholders.messages,
+                bos_token=self._bos,
+                eos_token=self._eos,
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(f"messages: the model's chat template refuses them: {error.message or error}") from None
+        except (TypeError, KeyError, IndexError) as error:
+            raise ValueError(f"messages: the model's chat template fails on them: {error}") from None
+        return placeholders.split(text)
+
+
+class _Placeholders:
+    """One rendering's placeholders: what the template sees, and the way back."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        nonce = secrets.token_hex(16)
+        self._contents = messages
+        self._pattern = re.compile(
+            f"(?P<left>{_LEFT_PAD[0]}?{_LEFT_PAD[1]}?{_LEFT_PAD[2]})?M{nonce}N(?P<index>[0-9]+)E"
+            f"(?P<right>{_RIGHT_PAD[0]}{_RIGHT_PAD[1]}?{_RIGHT_PAD[2]}?)?"
+        )
+        # An empty message is shown as such: a template may leave it out.
+        self.messages = [
+            {
+                "role": message.role.value,
+                "content": f"{_LEFT_PAD}M{nonce}N{index}E{_RIGHT_PAD}" if _has_text(message) else "",
+            }
+            for index, message in enumerate(messages)
+        ]
+
+    def split(self, text: str) -> tuple[Segment, ...]:
+        segments: list[Segment] = []
+        seen: set[int] = set()
+        end = 0
+        for match in self._pattern.finditer(text):
+            index = int(match["index"])
+            seen.add(index)
+            if match.start() > end:
+                segments.append(Markup(text[end : match.start()]))
+            parts = _trim_left(self._contents[index].parts, _trimmed(_LEFT_PAD, match["left"]))
+            parts = _trim_right(parts, _trimmed(_RIGHT_PAD[::-1], (match["right"] or "")[::-1]))
+            segments.append(Content(parts))
+            end = match.end()
+        if end < len(text):
+            segments.append(Markup(text[end:]))
+        for index, message in enumerate(self._contents):
+            if _has_text(message) and index not in seen:
+                role = message.role.value
+                raise ValueError(f"messages[{index}] (role {role}): the model's chat template has no place for it")
+        return tuple(segments)
+
+
+def _trimmed(pad: str, left_over: str | None) -> str | None:
+    """The characters that the template strips on one side: none (`""`), some, or (None) all white space."""
+    return pad[: len(pad) - len(left_over)] if left_over else None
+
+
+def _has_text(message: Message) -> bool:
+    return any(_text(part) for part in message.parts)
+
+
+def _text(part: Part) -> str:
+    return part.text if isinstance(part, TextPart) else part.cml
+
+
+def _with_text(part: Part, text: str) -> Part:
+    return TextPart(text) if isinstance(part, TextPart) else CmlPart(text)
+
+
+def _trim_left(parts: tuple[Part, ...], characters: str | None) -> tuple[Part, ...]:
+    """Strips across parts: those that have nothing else are dropped."""
+    for i, part in enumerate(parts):
+        if rest := _text(part).lstrip(characters) if characters != "" else _text(part):
+            return (_with_text(part, rest), *parts[i + 1 :])
+    return ()
+
+
+def _trim_right(parts: tuple[Part, ...], characters: str | None) -> tuple[Part, ...]:
+    for i in reversed(range(len(parts))):
+        if rest := _text(parts[i]).rstrip(characters) if characters != "" else _text(parts[i]):
+            return (*parts[:i], _with_text(parts[i], rest))
+    return ()
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %}…{% endgeneration %}`, with which templates mark what the assistant wrote: rendered as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  (Jinja's own interface)
+
+    def parse(self, parser: Any) -> Any:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body).set_lineno(line)
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _tojson(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Jinja's own filter escapes HTML; chat templates expect plain JSON."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

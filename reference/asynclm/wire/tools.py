@@ -1,0 +1,109 @@
+"""Tool declarations, both ways."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from asynclm.cml.control import NAME, BodyLanguage
+from asynclm.cml.toolspec import SideEffects, ToolSpec
+from asynclm.v1 import types_pb2
+from asynclm.wire import enums
+from asynclm.wire.errors import FieldError, shorten
+
+
+def tool_to_pb(spec: ToolSpec) -> types_pb2.ToolSpec:
+    """A tool's declaration."""
+    return types_pb2.ToolSpec(
+        name=spec.name,
+        description=spec.description or None,
+        parameters_json=spec.to_json_schema_text(),
+        parameter_order=spec.parameter_order,
+        expected_duration_ms=spec.expected_duration_ms,
+        timeout_ms=spec.timeout_ms,
+        cacheable=spec.cacheable,
+        idempotent=spec.idempotent,
+        cancellable=spec.cancellable,
+        side_effects=enums.SIDE_EFFECTS.number(spec.side_effects),
+    )
+
+
+def tool_from_pb(pb: types_pb2.ToolSpec, field: str = "tool") -> ToolSpec:
+    """A tool's declaration as a peer gives it.
+
+    Args:
+        pb: the message.
+        field: its path, for errors.
+
+    Raises:
+        FieldError: a field is not allowed.
+    """
+    given: dict[str, Any] = {}
+    if pb.HasField("parameters_json"):
+        given["parameters"] = _schema(pb.parameters_json, f"{field}.parameters_json")
+    for name in ("description", "expected_duration_ms", "timeout_ms", "cacheable", "idempotent", "cancellable"):
+        if pb.HasField(name):  # type: ignore[arg-type]  # the stub lists literals
+            given[name] = getattr(pb, name)
+    side_effects = enums.SIDE_EFFECTS.given(pb.side_effects, f"{field}.side_effects") or SideEffects.EXTERNAL
+    try:
+        return ToolSpec(name=pb.name, parameter_order=tuple(pb.parameter_order), side_effects=side_effects, **given)
+    except ValueError as error:
+        raise FieldError(field, f"is not a tool: {error}") from None
+    except RecursionError:
+        raise FieldError(f"{field}.parameters_json", "is nested too deeply") from None
+
+
+def tools_from_pb(items: Iterable[types_pb2.ToolSpec], field: str = "tools") -> tuple[ToolSpec, ...]:
+    """Tool declarations as a peer gives them.
+
+    Raises:
+        FieldError: one is not allowed, or two have one name.
+    """
+    found: dict[str, ToolSpec] = {}
+    for position, item in enumerate(items):
+        spec = tool_from_pb(item, f"{field}[{position}]")
+        if spec.name in found:
+            raise FieldError(f"{field}[{position}].name", f"is {shorten(spec.name)}, which is declared already")
+        found[spec.name] = spec
+    return tuple(found.values())
+
+
+def check_names(specs: Iterable[ToolSpec], language: BodyLanguage, field: str = "tools") -> None:
+    """Checks that calls of these tools can be written in a body language; `json_call` takes any name.
+
+    Raises:
+        FieldError: a tool or a parameter is not a NAME ([CML] functions and parameters).
+    """
+    if language is not BodyLanguage.PYTHON:
+        return
+    for position, spec in enumerate(specs):
+        if not all(NAME.fullmatch(part) for part in spec.name.split(".")):
+            raise FieldError(
+                f"{field}[{position}].name",
+                f"is {shorten(spec.name)}; under python_call a name is letters, digits and _, up to 64, parts joined by "
+                "dots, not starting with a digit; json_call takes any name",
+            )
+        for parameter in spec.properties:
+            if not NAME.fullmatch(parameter):
+                raise FieldError(
+                    f"{field}[{position}].parameters_json",
+                    f"names a parameter {shorten(parameter)}; under python_call a name is letters, digits and _, up to "
+                    "64, not starting with a digit; json_call takes any name",
+                )
+
+
+def _schema(text: str, field: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise FieldError(field, "is nested too deeply") from None
+    except ValueError as error:
+        raise FieldError(field, f"is {shorten(text)}, not JSON: {error}") from None
+    if not isinstance(schema, dict):
+        raise FieldError(field, f"is {shorten(text)}; a JSON schema of an object is required")
+    return schema
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

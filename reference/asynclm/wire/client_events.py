@@ -122,7 +122,10 @@ def client_event_to_pb(value: ClientInput, client_seq: int) -> session_pb2.Clien
                 )
             )
         case CancelRequested():
-            pb.cancel_call.CopyFrom(session_pb2.CancelCall(id=value.id, index=value.call_index))
+            if value.id is not None:
+                pb.cancel_call.id = value.id
+            elif value.call_index is not None:
+                pb.cancel_call.index = value.call_index
         case CreditGranted():
             pb.grant.tokens = value.tokens
         case PauseChanged():

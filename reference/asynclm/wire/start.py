@@ -21,6 +21,9 @@ from asynclm.wire.values import Instructions, OnDisconnect
 
 T = TypeVar("T")
 
+GREEDY = SamplingParams()
+"""How tokens are chosen where nothing is said."""
+
 MAX_LABELS = 16
 MAX_LABEL_BYTES = 256
 
@@ -36,7 +39,7 @@ class StartRequest:
         tools: tools that the client runs.
         server_tools: names of the server's own tools that the model may call; None for all.
         sampling: how tokens are chosen.
-        mode, on_end, gate_end, body_language, granularity, granularity_hold, coalesce_ms, credit: as in `SessionConfig`.
+        mode, on_end, gate_end, body_language, granularity, granularity_hold, coalesce_ms, credit: see `SessionConfig`.
         on_disconnect, constraints: None for the best that the server can do.
         limits: limits by name, each at most what the server allows.
         labels: shown by ListSessions.
@@ -48,7 +51,7 @@ class StartRequest:
     instructions: Instructions = Instructions.FULL
     tools: tuple[ToolSpec, ...] = ()
     server_tools: tuple[str, ...] | None = None
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = GREEDY
     mode: ExecutionMode = ExecutionMode.ASYNC
     on_end: OnEnd = OnEnd.WAIT
     on_disconnect: OnDisconnect | None = None
@@ -83,7 +86,7 @@ class StartRequest:
             if spec.name in wanted:
                 raise FieldError(
                     f"start.tools[{position}].name",
-                    f"is {shorten(spec.name)}, a tool of the server's own; rename it, or leave that one out of server_tools",
+                    f"is {shorten(spec.name)}, a tool of the server's own; rename it, or leave the server's out",
                 )
         chosen = [own[name] for name in dict.fromkeys(wanted)]
         check_names(self.tools, self.body_language, "start.tools")

@@ -12,6 +12,11 @@ from asynclm.v1 import types_pb2
 from asynclm.wire import enums
 from asynclm.wire.errors import FieldError, shorten
 
+_PYTHON_NAMES = (
+    "under python_call a name is 1 to 64 letters, digits and _, not starting with a digit; a function's may be several "
+    "joined by dots; json_call takes any name"
+)
+
 
 def tool_to_pb(spec: ToolSpec) -> types_pb2.ToolSpec:
     """A tool's declaration."""
@@ -43,7 +48,7 @@ def tool_from_pb(pb: types_pb2.ToolSpec, field: str = "tool") -> ToolSpec:
     if pb.HasField("parameters_json"):
         given["parameters"] = _schema(pb.parameters_json, f"{field}.parameters_json")
     for name in ("description", "expected_duration_ms", "timeout_ms", "cacheable", "idempotent", "cancellable"):
-        if pb.HasField(name):  # type: ignore[arg-type]  # the stub lists literals
+        if pb.HasField(name):
             given[name] = getattr(pb, name)
     side_effects = enums.SIDE_EFFECTS.given(pb.side_effects, f"{field}.side_effects") or SideEffects.EXTERNAL
     try:
@@ -81,15 +86,13 @@ def check_names(specs: Iterable[ToolSpec], language: BodyLanguage, field: str = 
         if not all(NAME.fullmatch(part) for part in spec.name.split(".")):
             raise FieldError(
                 f"{field}[{position}].name",
-                f"is {shorten(spec.name)}; under python_call a name is letters, digits and _, up to 64, parts joined by "
-                "dots, not starting with a digit; json_call takes any name",
+                f"is {shorten(spec.name)}; {_PYTHON_NAMES}",
             )
         for parameter in spec.properties:
             if not NAME.fullmatch(parameter):
                 raise FieldError(
                     f"{field}[{position}].parameters_json",
-                    f"names a parameter {shorten(parameter)}; under python_call a name is letters, digits and _, up to "
-                    "64, not starting with a digit; json_call takes any name",
+                    f"names a parameter {shorten(parameter)}; {_PYTHON_NAMES}",
                 )
 
 

@@ -1,0 +1,217 @@
+"""Reads a Hugging Face `LlamaForCausalLM` checkpoint folder: its configuration and its safetensors, checked.
+
+Needs no transformers: a configuration is a JSON file and a shard a safetensors file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from asynclm.engine.base import ModelError
+
+ARCHITECTURE = "LlamaForCausalLM"
+ROPE_TYPES = ("default", "linear", "llama3")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeConfig:
+    """Rotary position embedding, after `rope_parameters` or `rope_theta` and `rope_scaling` of a configuration.
+
+    Attributes:
+        theta: base of the frequencies.
+        kind: `default`, `linear` or `llama3`.
+        factor: how much positions (linear) or low frequencies (llama3) are stretched.
+        low_freq_factor: llama3: wavelengths over `original_length / low_freq_factor` are stretched whole.
+        high_freq_factor: llama3: wavelengths under `original_length / high_freq_factor` are left alone.
+        original_length: llama3: the context length before stretching.
+    """
+
+    theta: float
+    kind: str = "default"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_length: int = 8192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaConfig:
+    """Sizes of a Llama model, named as in `config.json`; `context_length` is its `max_position_embeddings`."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    norm_eps: float
+    context_length: int
+    tied: bool
+    rope: RopeConfig
+
+
+def read_config(folder: Path) -> LlamaConfig:
+    """Reads `config.json`.
+
+    Raises:
+        ModelError: the file is missing or damaged, the architecture or one of its options is not supported, or a
+            size is missing or makes no sense.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} is no checkpoint folder: it has no config.json")
+    try:
+        raw = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error!s:.200}") from None
+    if not isinstance(raw, dict):
+        raise ModelError(f"{path} holds no JSON object")
+    _check_supported(raw, path)
+    try:
+        return _parse(raw)
+    except KeyError as error:
+        raise ModelError(f"{path}: {error.args[0]} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {error!s:.200}") from None
+
+
+def _check_supported(raw: Mapping[str, Any], path: Path) -> None:
+    architectures = raw.get("architectures") or [f"model_type {raw.get('model_type')!r}"]
+    if ARCHITECTURE not in architectures and raw.get("model_type") != "llama":
+        raise ModelError(f"{path}: architecture is {str(architectures[0])[:80]}; allowed: {ARCHITECTURE}")
+    if raw.get("quantization_config"):
+        method = str(raw["quantization_config"].get("quant_method", "?"))[:40]
+        raise ModelError(f"{path}: weights are quantized ({method}); allowed: float32, float16 or bfloat16 weights")
+    if raw.get("hidden_act", "silu") != "silu":
+        raise ModelError(f"{path}: hidden_act is {str(raw['hidden_act'])[:40]!r}; allowed: 'silu'")
+
+
+def _parse(raw: Mapping[str, Any]) -> LlamaConfig:
+    hidden, heads = int(raw["hidden_size"]), int(raw["num_attention_heads"])
+    kv_heads = int(raw.get("num_key_value_heads") or heads)
+    config = LlamaConfig(
+        vocab_size=int(raw["vocab_size"]),
+        hidden_size=hidden,
+        intermediate_size=int(raw["intermediate_size"]),
+        num_layers=int(raw["num_hidden_layers"]),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=int(raw.get("head_dim") or hidden // heads),
+        norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+        context_length=int(raw.get("max_position_embeddings", 2048)),
+        tied=bool(raw.get("tie_word_embeddings", False)),
+        rope=_parse_rope(raw),
+    )
+    if heads % kv_heads:
+        raise ValueError(f"num_attention_heads is {heads}; it must be a multiple of num_key_value_heads, {kv_heads}")
+    if config.head_dim % 2:
+        raise ValueError(f"head_dim is {config.head_dim}; it must be even")
+    return config
+
+
+def _parse_rope(raw: Mapping[str, Any]) -> RopeConfig:
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    theta = float(rope.get("rope_theta") or raw.get("rope_theta") or 10000.0)
+    kind = str(rope.get("rope_type") or rope.get("type") or "default")
+    if kind not in ROPE_TYPES:
+        raise ValueError(f"rope_type is {kind[:40]!r}; allowed: {', '.join(ROPE_TYPES)}")
+    if float(rope.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0) != 1.0:
+        raise ValueError("partial_rotary_factor must be 1")
+    if kind == "default":
+        return RopeConfig(theta=theta)
+    if kind == "linear":
+        return RopeConfig(theta=theta, kind=kind, factor=float(rope["factor"]))
+    return RopeConfig(
+        theta=theta,
+        kind=kind,
+        factor=float(rope["factor"]),
+        low_freq_factor=float(rope["low_freq_factor"]),
+        high_freq_factor=float(rope["high_freq_factor"]),
+        original_length=int(rope["original_max_position_embeddings"]),
+    )
+
+
+class Weights:
+    """The tensors of a checkpoint, read one by one; a context manager that holds its shards open."""
+
+    def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
+        """Opens every shard.
+
+        Raises:
+            ModelError: there are no safetensors, or a shard is missing or damaged.
+        """
+        self._folder = folder
+        self._dtype = dtype
+        self._device = device
+        self._files: dict[str, Any] = {}
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            for shard in self._shards():
+                file = stack.enter_context(self._open(shard))
+                self._files.update(dict.fromkeys(file.keys(), file))
+            self._stack = stack.pop_all()
+
+    def _shards(self) -> list[str]:
+        index = self._folder / "model.safetensors.index.json"
+        if not index.is_file():
+            if not (self._folder / "model.safetensors").is_file():
+                raise ModelError(
+                    f"{self._folder} has no weights: neither model.safetensors nor {index.name}. "
+                    "Weights in other formats must be saved as safetensors first"
+                )
+            return ["model.safetensors"]
+        try:
+            shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ModelError(f"{index} cannot be read: {error!r:.200}") from None
+        missing = [shard for shard in shards if not (self._folder / shard).is_file()]
+        if missing:
+            raise ModelError(
+                f"{self._folder}: {len(missing)} of {len(shards)} shards are missing, {missing[0][:200]} first"
+            )
+        return shards
+
+    def _open(self, shard: str) -> Any:
+        path = self._folder / shard
+        try:
+            return safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error!s:.200}. Fetch it again"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.clear()
+        self._stack.close()
+
+    def get(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        """One tensor, of this shape, in the dtype and on the device asked for.
+
+        Raises:
+            ModelError: it is missing or has another shape.
+        """
+        if name not in self._files:
+            raise ModelError(f"{self._folder}: tensor {name} is missing from the weights")
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise ModelError(f"{self._folder}: tensor {name} has shape {tuple(tensor.shape)}; config.json says {shape}")
+        return tensor.to(device=self._device, dtype=self._dtype)
+
+    def get_optional(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """One tensor, or None if the checkpoint has none of this name (biases)."""
+        return self.get(name, shape) if name in self._files else None

@@ -1,0 +1,259 @@
+"""The torch engine: many sequences, each with its own KV cache, decoded in one batch.
+
+A step takes every requested sequence one token further, except that long prompts and injections are prefilled in
+chunks beside the others' decode steps, so that nobody waits for more than one chunk.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from asynclm.cml.codec import Codec, Tokenizer
+from asynclm.engine.base import (
+    ContextLengthError,
+    EngineError,
+    EngineInfo,
+    Sampled,
+    SamplingParams,
+    SequenceId,
+    StepRequest,
+)
+from asynclm.engine.torch.kv_cache import SequenceCache
+from asynclm.engine.torch.model import Chunk, LlamaModel
+from asynclm.engine.torch.sampler import Sampler, unpack_mask
+from asynclm.prompt.template import PromptTemplate
+
+PREFILL_CHUNK = 256
+"""Tokens of prompts and injections computed in one step. Larger chunks gain under a tenth in prefill speed on CPU."""
+
+
+class _Sequence:
+    """One sequence: all its ids, how many of them are in the cache, and how its tokens are chosen."""
+
+    def __init__(self, number: SequenceId, ids: list[int], cache: SequenceCache, sampler: Sampler) -> None:
+        self.number = number
+        self.ids = ids
+        self.computed = 0
+        self.cache = cache
+        self.sampler = sampler
+
+    @property
+    def pending(self) -> int:
+        """Tokens not yet in the cache; the last sampled one is always among them."""
+        return len(self.ids) - self.computed
+
+
+class TorchEngine:
+    """Implements `asynclm.engine.base.Engine`."""
+
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        info: EngineInfo,
+        tokenizer: Tokenizer,
+        codec: Codec,
+        template: PromptTemplate,
+        prefill_chunk: int = PREFILL_CHUNK,
+    ) -> None:
+        """Wraps a loaded model.
+
+        Raises:
+            ValueError: the chunk is not positive, or the tokenizer has ids that the model has no rows for.
+        """
+        if prefill_chunk < 1:
+            raise ValueError(f"prefill_chunk is {prefill_chunk}; it must be positive")
+        if tokenizer.vocab_size > model.config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model's embedding {model.config.vocab_size} rows; "
+                "they do not belong together"
+            )
+        self._model = model
+        self._info = info
+        self._tokenizer = tokenizer
+        self._codec = codec
+        self._template = template
+        self._prefill_chunk = prefill_chunk
+        self._sequences: dict[SequenceId, _Sequence] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What this engine serves."""
+        return self._info
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The checkpoint's tokenizer."""
+        return self._tokenizer
+
+    @property
+    def codec(self) -> Codec:
+        """The checkpoint's binding of control tokens."""
+        return self._codec
+
+    @property
+    def template(self) -> PromptTemplate:
+        """The checkpoint's chat template."""
+        return self._template
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of KV cache held by open sequences."""
+        return sum(sequence.cache.nbytes for sequence in self._sequences.values())
+
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams) -> SequenceId:
+        """Opens a sequence; see `Engine.open`.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for an answer.
+            EngineError: no room for another sequence.
+            ValueError: the prompt is empty or has an id outside the vocabulary.
+        """
+        if not prompt_ids:
+            raise ValueError("prompt: it has no tokens; at least one is needed")
+        self._check_ids("prompt", prompt_ids)
+        if len(prompt_ids) >= self._info.context_length:
+            raise ContextLengthError(
+                f"prompt: {len(prompt_ids)} tokens; the context holds {self._info.context_length}, prompt and answer "
+                "together"
+            )
+        if len(self._sequences) >= self._info.max_sequences:
+            raise EngineError(f"no room: {self._info.max_sequences} sequences are open, the most there may be")
+        number = SequenceId(next(self._numbers))
+        self._sequences[number] = _Sequence(number, list(prompt_ids), self._model.new_cache(), Sampler(sampling))
+        return number
+
+    def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
+        """Appends injected ids; see `Engine.append`.
+
+        Raises:
+            EngineError: the sequence is not open, or the ids do not fit the context.
+            ValueError: an id is outside the vocabulary.
+        """
+        state = self._find(sequence)
+        self._check_ids("append", ids)
+        if len(state.ids) + len(ids) > self._info.context_length:
+            raise EngineError(
+                f"{len(ids)} injected tokens after {len(state.ids)} do not fit the context of "
+                f"{self._info.context_length} tokens",
+                sequence=sequence,
+            )
+        state.ids.extend(ids)
+
+    def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
+        """A hint, not acted on yet: the KV cache stays where it is."""
+        self._find(sequence)
+
+    def resume(self, sequence: SequenceId) -> None:
+        """Ends `suspend`."""
+        self._find(sequence)
+
+    def close(self, sequence: SequenceId) -> None:
+        """Frees the sequence; unknown and closed ones are ignored."""
+        self._sequences.pop(sequence, None)
+
+    def shutdown(self) -> None:
+        """Frees every sequence."""
+        self._sequences.clear()
+
+    def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
+        """Runs one forward pass; see `Engine.step`.
+
+        Nothing of any sequence has changed when this raises, so the others can be stepped again.
+        """
+        sequences = [self._checked(request) for request in requests]
+        chunks, ready = self._plan(sequences)
+        if not chunks:
+            return []
+        logits = self._forward(chunks, ready)
+        answered = [(sequences[place], requests[place]) for place in ready]
+        allowed = [self._allowed(request, row) for (_, request), row in zip(answered, logits, strict=True)]
+        # From here on nothing fails.
+        for place, chunk in chunks.items():
+            sequences[place].computed += len(chunk.ids)
+        return [
+            self._choose(sequence, request, row, mask)
+            for (sequence, request), row, mask in zip(answered, logits, allowed, strict=True)
+        ]
+
+    def _plan(self, sequences: Sequence[_Sequence]) -> tuple[dict[int, Chunk], list[int]]:
+        """What this step computes, by place in the request, and the places whose token it gives."""
+        chunks: dict[int, Chunk] = {}
+        ready: list[int] = []
+        budget = self._prefill_chunk
+        for place, sequence in enumerate(sequences):
+            length = sequence.pending
+            if length > 1:
+                length = min(length, budget)
+                budget -= length
+            if length == 0:
+                continue
+            end = sequence.computed + length
+            try:
+                sequence.cache.reserve(end)
+            except MemoryError as error:
+                raise EngineError(str(error), sequence=sequence.number) from error
+            chunks[place] = Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache)
+            if end == len(sequence.ids):
+                ready.append(place)
+        return chunks, ready
+
+    def _forward(self, chunks: dict[int, Chunk], ready: Sequence[int]) -> torch.Tensor:
+        """Logits of shape (len(ready), vocab) after each ready chunk's last token."""
+        ends = dict(zip(chunks, itertools.accumulate(len(chunk.ids) for chunk in chunks.values()), strict=True))
+        try:
+            logits = self._model.forward(list(chunks.values()), [ends[place] - 1 for place in ready])
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError(f"the forward pass failed: {error!s:.300}") from error
+        return logits[:, : self._tokenizer.vocab_size]
+
+    def _allowed(self, request: StepRequest, logits: torch.Tensor) -> torch.Tensor | None:
+        """Checks one sequence's logits and mask; gives the mask as booleans."""
+        if not bool(logits.isfinite().all()):
+            raise EngineError(
+                "the logits are not finite; its KV cache or the weights are damaged", sequence=request.sequence
+            )
+        if request.mask is None:
+            return None
+        try:
+            return unpack_mask(request.mask, len(logits)).to(logits.device)
+        except ValueError as error:
+            raise EngineError(str(error), sequence=request.sequence) from None
+
+    def _choose(
+        self, sequence: _Sequence, request: StepRequest, logits: torch.Tensor, allowed: torch.Tensor | None
+    ) -> Sampled:
+        if request.forced is not None:
+            token = request.forced
+        else:
+            token = sequence.sampler.choose(logits if allowed is None else logits.masked_fill(~allowed, -torch.inf))
+        logprob = float(logits.log_softmax(-1)[token]) if sequence.sampler.wants_logprobs else None
+        sequence.ids.append(token)
+        return Sampled(request.sequence, token, logprob)
+
+    def _checked(self, request: StepRequest) -> _Sequence:
+        sequence = self._find(request.sequence)
+        if len(sequence.ids) >= self._info.context_length:
+            raise EngineError(f"the context of {self._info.context_length} tokens is full", sequence=request.sequence)
+        if request.forced is not None and not 0 <= request.forced < self._tokenizer.vocab_size:
+            raise EngineError(
+                f"forced id is {request.forced}; allowed: 0 to {self._tokenizer.vocab_size - 1}",
+                sequence=request.sequence,
+            )
+        return sequence
+
+    def _find(self, sequence: SequenceId) -> _Sequence:
+        try:
+            return self._sequences[sequence]
+        except KeyError:
+            raise EngineError(f"sequence {sequence} is not open", sequence=sequence) from None
+
+    def _check_ids(self, where: str, ids: Sequence[int]) -> None:
+        size = self._tokenizer.vocab_size
+        for place, token in enumerate(ids):
+            if not 0 <= token < size:
+                raise ValueError(f"{where}: id {place} is {token}; allowed: 0 to {size - 1}")

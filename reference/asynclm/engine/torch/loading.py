@@ -1,0 +1,156 @@
+"""Opens a model: finds it, loads weights, tokenizer, binding and chat template, and makes the engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from asynclm.cml.binding import BindingError, bind
+from asynclm.engine.base import EngineInfo, ModelError
+from asynclm.engine.torch.checkpoint import LlamaConfig, read_config
+from asynclm.engine.torch.engine import TorchEngine
+from asynclm.engine.torch.linear import bfloat16_is_fast
+from asynclm.engine.torch.manager import ResolvedModel, resolve_model
+from asynclm.engine.torch.model import LlamaModel
+from asynclm.prompt.chat import JinjaTemplate
+from asynclm.prompt.hf_tokenizer import HfTokenizer, TokenizerError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n"
+    "{% endfor %}Assistant:"
+)
+"""For checkpoints without a chat template (base models)."""
+
+
+def open_model(
+    model: str,
+    *,
+    dtype: str,
+    device: str,
+    offline: bool,
+    max_sequences: int,
+    threads: int | None,
+    progress: bool,
+    context_length: int | None,
+) -> TorchEngine:
+    """Does the work of `asynclm.engine.torch.open_engine`."""
+    if max_sequences < 1:
+        raise ValueError(f"max_sequences is {max_sequences}; it must be positive")
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}; it must be positive")
+        torch.set_num_threads(threads)
+    place = choose_device(device)
+    kind = choose_dtype(dtype, place)
+    resolved = resolve_model(model, offline=offline, progress=progress)
+    config = read_config(resolved.folder)
+    length = _context_length(config, context_length)
+    tokenizer, codec, template = _open_text_side(resolved.folder)
+    engine_info = EngineInfo(
+        name="torch",
+        model=resolved.name,
+        context_length=length,
+        max_sequences=max_sequences,
+        description=_describe(resolved, place, kind),
+    )
+    weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=_tracker(resolved.name, progress))
+    try:
+        return TorchEngine(weights, info=engine_info, tokenizer=tokenizer, codec=codec, template=template)
+    except ValueError as error:
+        raise ModelError(f"{resolved.folder}: {error}") from None
+
+
+def choose_device(name: str) -> torch.device:
+    """The device by its name; `auto` is the first GPU if there is one.
+
+    Raises:
+        ValueError: the name is no device, or this machine has none of that kind.
+    """
+    cuda = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "cpu")
+    allowed = "auto, cpu" + (", cuda, cuda:N" if cuda else " (no GPU is visible here)")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name[:40]!r}; allowed: {allowed}") from None
+    if device.type == "cuda" and cuda and (device.index or 0) < torch.cuda.device_count():
+        return device
+    if device.type == "cpu":
+        return device
+    raise ValueError(f"device is {name[:40]!r}; allowed: {allowed}")
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype by its name; `auto` is bfloat16, or float32 on CPUs that do not compute in it.
+
+    Raises:
+        ValueError: the name is no dtype that is served.
+    """
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" and not bfloat16_is_fast() else torch.bfloat16
+    if name not in DTYPES:
+        raise ValueError(f"dtype is {name[:40]!r}; allowed: auto, {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _context_length(config: LlamaConfig, wanted: int | None) -> int:
+    if wanted is None:
+        return config.context_length
+    if not 2 <= wanted <= config.context_length:
+        raise ValueError(f"context_length is {wanted}; allowed: 2 to {config.context_length}, the model's own")
+    return wanted
+
+
+def _open_text_side(folder: Path) -> tuple[HfTokenizer, Any, JinjaTemplate]:
+    try:
+        tokenizer = HfTokenizer.from_folder(folder)
+        codec = bind(tokenizer)
+        source = read_chat_template(folder) or PLAIN_TEMPLATE
+        return tokenizer, codec, JinjaTemplate(source, bos=tokenizer.bos_token, eos=tokenizer.eos_token)
+    except (TokenizerError, BindingError, ValueError) as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The checkpoint's chat template: `chat_template.jinja`, or the one named in JSON; None for base models.
+
+    Raises:
+        ValueError: a file is not JSON.
+    """
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            template = json.loads((folder / name).read_bytes()).get("chat_template")
+            if isinstance(template, list):  # several, by name
+                template = {entry["name"]: entry["template"] for entry in template}.get("default")
+            if isinstance(template, str):
+                return template
+    return None
+
+
+def _describe(resolved: ResolvedModel, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "dtype": str(dtype).removeprefix("torch."),
+        "source": resolved.source,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+    }
+
+
+def _tracker(name: str, shown: bool) -> Callable[[Sequence[int]], Iterable[int]]:
+    if not shown:
+        return lambda layers: layers
+    console = Console(stderr=True)
+    return lambda layers: track(layers, description=f"Loading {name}", console=console, transient=True)

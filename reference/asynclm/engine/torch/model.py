@@ -1,0 +1,249 @@
+"""The Llama forward pass over a ragged batch: any number of tokens of each of several sequences, one after another.
+
+Products run over all tokens at once, attention sequence by sequence over its own KV cache. Checked against
+`transformers` by tests/engine/torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the field's name for it)
+
+from asynclm.engine.torch.checkpoint import LlamaConfig, RopeConfig, Weights, read_config
+from asynclm.engine.torch.kv_cache import SequenceCache
+from asynclm.engine.torch.linear import Linear, make_linear
+
+T = TypeVar("T")
+Track = Callable[[Sequence[T]], Iterable[T]]
+"""Shows progress through a sequence, or just gives it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One sequence's part of a batch.
+
+    Attributes:
+        ids: the tokens to compute, at least one.
+        start: position of the first; the cache holds the rows of all positions before it.
+        cache: the sequence's cache, with room for `start + len(ids)` tokens; the rows of `ids` are written.
+    """
+
+    ids: Sequence[int]
+    start: int
+    cache: SequenceCache
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    input_norm: torch.Tensor
+    qkv: Linear
+    output: Linear
+    post_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class _Attention:
+    """What attention needs of one chunk, the same for all layers but for the views into its cache."""
+
+    rows: slice
+    length: int
+    written: tuple[torch.Tensor, ...]
+    keys: tuple[torch.Tensor, ...]
+    values: tuple[torch.Tensor, ...]
+    mask: torch.Tensor | None
+
+
+class LlamaModel:
+    """A Llama checkpoint's weights, ready to compute logits."""
+
+    def __init__(
+        self, config: LlamaConfig, weights: Weights, *, dtype: torch.dtype, device: torch.device, track: Track[int]
+    ) -> None:
+        self.config = config
+        self.dtype = dtype
+        self.device = device
+        c = config
+        self._frequencies = inverse_frequencies(c.rope, c.head_dim).to(device)
+        self._embedding = weights.get("model.embed_tokens.weight", (c.vocab_size, c.hidden_size))
+        self._layers = [_load_layer(weights, c, number) for number in track(range(c.num_layers))]
+        self._norm = weights.get("model.norm.weight", (c.hidden_size,))
+        head = self._embedding if c.tied else weights.get("lm_head.weight", (c.vocab_size, c.hidden_size))
+        self._head = make_linear(head)
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, dtype: torch.dtype, device: torch.device, track: Track[int] = lambda layers: layers
+    ) -> LlamaModel:
+        """Loads a Hugging Face checkpoint folder.
+
+        Args:
+            folder: holds `config.json` and safetensors.
+            dtype: of weights, activations and KV cache.
+            device: where they live.
+            track: shows progress over the layers.
+
+        Raises:
+            ModelError: the checkpoint is not supported, incomplete or damaged.
+        """
+        config = read_config(folder)
+        with Weights(folder, dtype=dtype, device=device) as weights:
+            return cls(config, weights, dtype=dtype, device=device, track=track)
+
+    def new_cache(self) -> SequenceCache:
+        """An empty KV cache for one sequence."""
+        c = self.config
+        return SequenceCache(
+            num_layers=c.num_layers,
+            num_kv_heads=c.num_kv_heads,
+            head_dim=c.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    @torch.inference_mode()
+    def forward(self, chunks: Sequence[Chunk], wanted: Sequence[int]) -> torch.Tensor:
+        """Computes a batch, writing its keys and values.
+
+        Args:
+            chunks: what to compute; the batch's tokens are numbered through, from 0.
+            wanted: numbers of the tokens whose logits are wanted.
+
+        Returns:
+            Logits in float32, of shape (len(wanted), vocab_size).
+        """
+        c = self.config
+        ids = torch.tensor([i for chunk in chunks for i in chunk.ids], device=self.device)
+        cos, sin = self._rotation(positions_of(chunks))
+        attentions = self._attentions(chunks)
+        x = F.embedding(ids, self._embedding)
+        for number, layer in enumerate(self._layers):
+            qkv = layer.qkv(self._normed(x, layer.input_norm)).view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1)
+            rotate(qkv[:, : c.num_heads + c.num_kv_heads], cos, sin)
+            x = layer.output.plus(self._attend(qkv, attentions, number), x)
+            gate, up = layer.gate_up(self._normed(x, layer.post_norm)).chunk(2, dim=-1)
+            x = layer.down.plus(F.silu(gate).mul_(up), x)
+        rows = x[torch.tensor(wanted, device=self.device)]
+        return self._head(self._normed(rows, self._norm)).float()
+
+    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (self.config.hidden_size,), weight, self.config.norm_eps)
+
+    def _rotation(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines of shape (tokens, 1, head_dim); the sines of the first half are negated for `rotate`."""
+        angles = torch.tensor(positions, device=self.device, dtype=torch.float32)[:, None] * self._frequencies
+        cos, sin = angles.cos(), angles.sin()
+        return (
+            torch.cat((cos, cos), dim=-1).to(self.dtype)[:, None],
+            torch.cat((-sin, sin), dim=-1).to(self.dtype)[:, None],
+        )
+
+    def _attentions(self, chunks: Sequence[Chunk]) -> list[_Attention]:
+        attentions = []
+        first = 0
+        for chunk in chunks:
+            length = len(chunk.ids)
+            end = chunk.start + length
+            attentions.append(
+                _Attention(
+                    rows=slice(first, first + length),
+                    length=length,
+                    written=chunk.cache.written(chunk.start, end),
+                    keys=chunk.cache.keys(end),
+                    values=chunk.cache.values(end),
+                    mask=self._causal_mask(length, chunk.start) if length > 1 else None,
+                )
+            )
+            first += length
+        return attentions
+
+    def _causal_mask(self, length: int, start: int) -> torch.Tensor:
+        """Additive mask of shape (group * length, start + length): row `g * length + i` sees up to `start + i`."""
+        group = self.config.num_heads // self.config.num_kv_heads
+        seen = torch.ones((length, start + length), dtype=torch.bool, device=self.device).tril(start)
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device).masked_fill_(~seen, -math.inf)
+        return mask.repeat(group, 1)
+
+    def _attend(self, qkv: torch.Tensor, attentions: Sequence[_Attention], layer: int) -> torch.Tensor:
+        """Writes keys and values and attends; the result has shape (tokens, num_heads * head_dim)."""
+        c = self.config
+        kv_heads, head_dim = c.num_kv_heads, c.head_dim
+        group = c.num_heads // kv_heads
+        results = []
+        for a in attentions:
+            part = qkv[a.rows]
+            kv = part[:, c.num_heads :].view(a.length, 2, kv_heads, head_dim)
+            a.written[layer].copy_(kv.permute(1, 2, 0, 3))
+            # The query heads of a group share keys: they are folded into the length, which spares copies of the keys.
+            q = part[:, : c.num_heads].view(a.length, kv_heads, group, head_dim).permute(1, 2, 0, 3)
+            q = q.reshape(1, kv_heads, group * a.length, head_dim)
+            out = F.scaled_dot_product_attention(q, a.keys[layer], a.values[layer], attn_mask=a.mask)
+            out = out.view(kv_heads, group, a.length, head_dim).permute(2, 0, 1, 3)
+            results.append(out.reshape(a.length, c.num_heads * head_dim))
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+
+def positions_of(chunks: Sequence[Chunk]) -> list[int]:
+    """The position of each of a batch's tokens in its own sequence."""
+    return [chunk.start + offset for chunk in chunks for offset in range(len(chunk.ids))]
+
+
+def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """Applies rotary position embedding in place.
+
+    Args:
+        heads: queries and keys of shape (tokens, heads, head_dim).
+        cos: of shape (tokens, 1, head_dim).
+        sin: the same, its first half negated, so that a roll by half a head does for the usual `rotate_half`.
+    """
+    rolled = heads.roll(heads.shape[-1] // 2, -1)
+    torch.addcmul(heads * cos, rolled, sin, out=heads)
+
+
+def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
+    """Angles by position of shape (head_dim / 2,) in float32, scaled as `rope` says (as in transformers)."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).to(torch.float32) / head_dim
+    frequencies = 1.0 / (rope.theta**exponents)
+    if rope.kind == "linear":
+        return frequencies / rope.factor
+    if rope.kind == "default":
+        return frequencies
+    wavelengths = 2 * math.pi / frequencies
+    low, high = rope.low_freq_factor, rope.high_freq_factor
+    smooth = (rope.original_length / wavelengths - low) / (high - low)
+    blended = (1 - smooth) * frequencies / rope.factor + smooth * frequencies
+    scaled = torch.where(wavelengths > rope.original_length / low, frequencies / rope.factor, blended)
+    return torch.where(wavelengths < rope.original_length / high, frequencies, scaled)
+
+
+def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
+    prefix = f"model.layers.{number}"
+    query, key_value = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
+
+    def linear(inputs: int, *parts: tuple[str, int]) -> Linear:
+        names = [(f"{prefix}.{name}", outputs) for name, outputs in parts]
+        matrices = [weights.get(f"{name}.weight", (outputs, inputs)) for name, outputs in names]
+        biases = [weights.get_optional(f"{name}.bias", (outputs,)) for name, outputs in names]
+        bias = torch.cat([b for b in biases if b is not None]) if None not in biases else None
+        return make_linear(torch.cat(matrices) if len(matrices) > 1 else matrices[0], bias)
+
+    return _Layer(
+        input_norm=weights.get(f"{prefix}.input_layernorm.weight", (c.hidden_size,)),
+        qkv=linear(
+            c.hidden_size,
+            ("self_attn.q_proj", query),
+            ("self_attn.k_proj", key_value),
+            ("self_attn.v_proj", key_value),
+        ),
+        output=linear(query, ("self_attn.o_proj", c.hidden_size)),
+        post_norm=weights.get(f"{prefix}.post_attention_layernorm.weight", (c.hidden_size,)),
+        gate_up=linear(c.hidden_size, ("mlp.gate_proj", c.intermediate_size), ("mlp.up_proj", c.intermediate_size)),
+        down=linear(c.intermediate_size, ("mlp.down_proj", c.hidden_size)),
+    )

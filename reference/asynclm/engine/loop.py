@@ -128,12 +128,13 @@ class _Running:
             return self._manual_ms
         return (now_ns - self._started_ns) // 1_000_000
 
-    def advance(self, ms: int) -> None:
+    def advance(self, ms: int) -> int:
         if self._manual_ms is None:
             raise ValueError("advance: the session runs on the wall clock; only 'script:<id>' sessions can be advanced")
         if ms < 0:
             raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
         self._manual_ms += ms
+        return self._manual_ms
 
     @property
     def due_ns(self) -> int | None:
@@ -195,8 +196,8 @@ class EngineLoop:
         """
         self._inbox.put(lambda: self._receive_posted(session_id, event, on_error))
 
-    def advance(self, session_id: str, ms: int) -> Future[None]:
-        """Moves a manual clock; due timers have fired when the future is done.
+    def advance(self, session_id: str, ms: int) -> Future[int]:
+        """Moves a manual clock and gives its time in ms; due timers have fired when the future is done.
 
         The future fails with SessionNotFoundError for unknown sessions and ValueError on the wall clock.
         """
@@ -356,11 +357,12 @@ class EngineLoop:
         except KeyError:
             raise SessionNotFoundError(session_id) from None
 
-    def _advance(self, session_id: str, ms: int) -> None:
+    def _advance(self, session_id: str, ms: int) -> int:
         running = self._find(session_id)
-        running.advance(ms)
+        now_ms = running.advance(ms)
         self._tick(running)
         self._flush(running)
+        return now_ms
 
     def _tick(self, running: _Running) -> None:
         now = running.now_ms(self._clock_ns())

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asynclm.engine.loop import TimedReport
-from asynclm.session.effects import Finished, StateChanged, Tokens, TrapEntered, TrapExited
-from asynclm.session.state import State
+from asynclm.session.effects import Finished, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +23,7 @@ class NumberedReport:
 
 
 class EventStream:
-    """One session's reports on their way from the loop's thread to the client, numbered from 1.
+    """One session's reports on their way from the loop's thread to the client, numbered from 2 (`Started` is 1).
 
     Neighbouring `Tokens` that nobody has taken yet are merged, so that a slow client costs no memory per token.
     """
@@ -33,9 +31,11 @@ class EventStream:
     def __init__(self, loop: asyncio.AbstractEventLoop, observe: Callable[[Sequence[TimedReport]], None]) -> None:
         self._loop = loop
         self._observe = observe
-        self._waiting: collections.deque[TimedReport] = collections.deque()
+        self._waiting: collections.deque[NumberedReport] = collections.deque()
         self._arrived = asyncio.Event()
-        self._numbers = itertools.count(2)  # `Started` is number 1
+        self._fault: Exception | None = None
+        self._read = True
+        self.last_sequence = 1
 
     def sink(self, reports: Sequence[TimedReport]) -> None:
         """Takes reports on the loop's thread."""
@@ -43,25 +43,44 @@ class EventStream:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, tuple(reports))
 
+    def fail(self, fault: Exception) -> None:
+        """Makes the reader raise `fault` next; may be called from any thread."""
+        self._loop.call_soon_threadsafe(self._fail, fault)
+
+    def discard(self) -> None:
+        """Nobody reads any more: what comes from now on is not kept."""
+        self._read = False
+        self._waiting.clear()
+
+    def _fail(self, fault: Exception) -> None:
+        self._fault = fault
+        self._arrived.set()
+
     def _deliver(self, reports: tuple[TimedReport, ...]) -> None:
         self._observe(reports)
         for timed in reports:
-            if self._waiting and (merged := _merge(self._waiting[-1], timed)) is not None:
-                self._waiting[-1] = merged
-            else:
-                self._waiting.append(timed)
+            last = self._waiting[-1] if self._waiting else None
+            if last is not None and (merged := _merge(last.timed, timed)) is not None:
+                self._waiting[-1] = NumberedReport(last.sequence, merged)
+                continue
+            self.last_sequence += 1
+            if self._read:
+                self._waiting.append(NumberedReport(self.last_sequence, timed))
         self._arrived.set()
 
     async def __aiter__(self) -> AsyncIterator[NumberedReport]:
         """Reports as they come; ends after `Finished`. One reader at a time."""
         while True:
-            while self._waiting:
-                timed = self._waiting.popleft()
-                yield NumberedReport(next(self._numbers), timed)
-                if isinstance(timed.report, Finished):
-                    return
-            self._arrived.clear()
-            await self._arrived.wait()
+            if self._fault is not None:
+                raise self._fault
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            numbered = self._waiting.popleft()
+            yield numbered
+            if isinstance(numbered.timed.report, Finished):
+                return
 
 
 def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
@@ -80,32 +99,23 @@ def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
 
 
 class SessionRecord:
-    """What the server knows of one session."""
+    """What the server knows of one session, running or finished."""
 
-    def __init__(self, session_id: str, model: str) -> None:
+    def __init__(self, session_id: str, model: str, labels: Mapping[str, str]) -> None:
         self.session_id = session_id
         self.model = model
-        self.stream = EventStream(asyncio.get_running_loop(), self.observe)
-        self.created_unix_ms = time.time_ns() // 1_000_000
-        self.state = State.DECODING
+        self.labels = dict(labels)
+        self.stream = EventStream(asyncio.get_running_loop(), self._observe)
+        self.started_at = time.time()
         self.attached = True
         self.finished: Finished | None = None
         self.done = asyncio.Event()
 
-    def observe(self, reports: Sequence[TimedReport]) -> None:
-        """Keeps up with the session; called on the event loop."""
+    def _observe(self, reports: Sequence[TimedReport]) -> None:
         for timed in reports:
-            match timed.report:
-                case StateChanged(state=state):
-                    self.state = state
-                case TrapEntered():
-                    self.state = State.TRAPPED
-                case TrapExited():
-                    self.state = State.DECODING
-                case Finished() as finished:
-                    self.state = State.FINISHED
-                    self.finished = finished
-                    self.done.set()
+            if isinstance(timed.report, Finished):
+                self.finished = timed.report
+                self.done.set()
 
 
 class Registry:
@@ -134,13 +144,13 @@ class Registry:
         """The session of this id, or None."""
         return self._records.get(session_id)
 
-    def add(self, model: str) -> SessionRecord:
+    def add(self, model: str, labels: Mapping[str, str]) -> SessionRecord:
         """Makes room and a record for a new session, with an id that cannot be guessed."""
         finished = [r for r in self._records.values() if r.finished is not None]
         for record in finished[: max(0, len(finished) - self._keep_finished + 1)]:
             del self._records[record.session_id]
         session_id = f"s-{secrets.token_urlsafe(16)}"
-        record = SessionRecord(session_id, model)
+        record = SessionRecord(session_id, model, labels)
         self._records[session_id] = record
         return record
 

@@ -1,4 +1,4 @@
-"""The server's own tools as the loop's tool host: dispatched calls go to their thread, answers come back as interrupts."""
+"""The server's own tools as the loop's tool host: calls go to their thread, answers come back as interrupts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class LocalToolHost:
     def __init__(self, tools: ToolSet, *, max_concurrency: int = 16) -> None:
         self.tools = tools
         self._post: Post | None = None
-        self._thread = ToolThread(
-            lambda: ToolExecutor(tools, max_concurrency=max_concurrency, on_update=self._answer)
-        )
+        self._thread = ToolThread(lambda: ToolExecutor(tools, max_concurrency=max_concurrency, on_update=self._answer))
 
     def connect(self, post: Post) -> None:
         """Says where answers go; to be called before the first dispatch."""

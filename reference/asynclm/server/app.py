@@ -1,0 +1,155 @@
+"""The server as a whole: gRPC port, services, health, reflection, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
+from asynclm.engine.base import Engine
+from asynclm.server.auth import BearerTokenInterceptor
+from asynclm.server.control import ControlService
+from asynclm.server.hub import SessionHub
+from asynclm.server.inference import InferenceService
+from asynclm.server.options import ServerOptions, Tls
+from asynclm.server.scripts import ScriptedModelService
+from asynclm.tools.toolset import ToolSet
+from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+
+STOP_GRACE_S = 2.0
+"""What open streams get to read their last events once every session has finished."""
+
+
+class PortError(OSError):
+    """The port cannot be listened on."""
+
+
+class Server:
+    """Serves one engine over gRPC.
+
+    Args:
+        engine: what decodes; the server shuts it down.
+        options: settings.
+        tools: the server's own tools.
+    """
+
+    def __init__(self, engine: Engine, options: ServerOptions | None = None, tools: ToolSet | None = None) -> None:
+        self.options = options or ServerOptions()
+        self.hub = SessionHub(engine, self.options, tools or ToolSet())
+        self.port = 0
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._stopped = False
+
+    @property
+    def address(self) -> str:
+        """Host and port that clients connect to; the port is known once the server has started."""
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        return f"{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listens and serves.
+
+        Raises:
+            PortError: the port is in use, or the address is not this machine's.
+        """
+        limits = self.options.limits
+        interceptors = [BearerTokenInterceptor(self.options.token)] if self.options.token else []
+        server = grpc.aio.server(
+            interceptors=interceptors,
+            options=[
+                ("grpc.max_receive_message_length", limits.max_message_bytes),
+                ("grpc.max_send_message_length", limits.max_message_bytes),
+                ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server
+            ],
+        )
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self.hub), server)
+        control_pb2_grpc.add_ControlServicer_to_server(ControlService(self.hub), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [
+            inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name,
+            control_pb2.DESCRIPTOR.services_by_name["Control"].full_name,
+        ]
+        if self.options.scripts:
+            scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(ScriptedModelService(self.hub), server)
+            names.append(scripted_model_pb2.DESCRIPTOR.services_by_name["ScriptedModel"].full_name)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self.port = self._listen(server)
+        self._server = server
+        self.hub.start()
+        await server.start()
+        await self._set_health(("", *names), health_pb2.HealthCheckResponse.SERVING)
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        address = self.options.address
+        try:
+            if self.options.tls is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, _credentials(self.options.tls))
+        except RuntimeError as error:
+            raise PortError(f"cannot listen on {address}: the port is in use or the address is not ours") from error
+
+    async def _set_health(self, services: Iterable[str], status: int) -> None:
+        for service in services:
+            await self._health.set(service, status)
+
+    async def drain(self) -> None:
+        """Takes no more sessions, lets the open ones finish for `drain_seconds`, then stops."""
+        await self._health.enter_graceful_shutdown()
+        await self.hub.drain(self.options.drain_seconds)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Ends every session and closes the port."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._server is not None:
+            await self.hub.drain(0)
+            await self._server.stop(STOP_GRACE_S)
+        await self.hub.close()
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped."""
+        if self._server is not None:
+            await self._server.wait_for_termination()
+
+    async def serve_until_signal(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        again = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: again.set() if asked.is_set() else asked.set())
+        try:
+            await asked.wait()
+            drained = asyncio.create_task(self.drain())
+            hurried = asyncio.create_task(again.wait())
+            await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            hurried.cancel()
+            if not drained.done():
+                drained.cancel()
+                await self.stop()
+            else:
+                drained.result()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    pair = [(tls.key.read_bytes(), tls.certificate.read_bytes())]
+    client_ca = tls.client_ca.read_bytes() if tls.client_ca else None
+    return grpc.ssl_server_credentials(pair, client_ca, require_client_auth=client_ca is not None)

@@ -1,0 +1,145 @@
+"""The control plane: what the server is, and what its sessions do."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from asynclm.engine.loop import SessionNotFoundError
+from asynclm.server.hub import SessionHub
+from asynclm.server.registry import SessionRecord
+from asynclm.session.effects import CallRow, InterruptRow, Usage
+from asynclm.session.machine import Session
+from asynclm.session.state import State
+from asynclm.v1 import control_pb2, control_pb2_grpc
+from asynclm.wire.errors import FieldError, StatusError, abort, field_fault, shorten
+from asynclm.wire.info import server_info_to_pb, session_detail_to_pb, summary_to_pb
+from asynclm.wire.values import SessionDetail, SessionSummary
+
+Context = grpc.aio.ServicerContext
+
+DEFAULT_PAGE = 100
+MAX_PAGE = 1000
+MAX_REASON_CHARS = 1000
+
+
+class ControlService(control_pb2_grpc.ControlServicer):
+    """Discovery and administration over the hub."""
+
+    def __init__(self, hub: SessionHub) -> None:
+        self._hub = hub
+
+    async def GetServerInfo(  # noqa: N802
+        self, request: control_pb2.GetServerInfoRequest, context: Context
+    ) -> control_pb2.GetServerInfoResponse:
+        """What this server is and can do."""
+        return server_info_to_pb(self._hub.describe())
+
+    async def ListSessions(  # noqa: N802
+        self, request: control_pb2.ListSessionsRequest, context: Context
+    ) -> control_pb2.ListSessionsResponse:
+        """The sessions that are running or kept, oldest first."""
+        size = request.page_size if request.HasField("page_size") else DEFAULT_PAGE
+        if not 1 <= size <= MAX_PAGE:
+            await abort(context, field_fault(FieldError("page_size", f"is {size}; allowed: 1 to {MAX_PAGE}")))
+        records = self._hub.registry.records()
+        first = 0
+        if request.HasField("page_token"):
+            places = [i for i, r in enumerate(records) if r.session_id == request.page_token]
+            if not places:
+                message = f"is {shorten(request.page_token)}, not a token of this server, or its session is gone"
+                await abort(context, field_fault(FieldError("page_token", message)))
+            first = places[0] + 1
+        page = records[first : first + size]
+        response = control_pb2.ListSessionsResponse(
+            sessions=[summary_to_pb((await self._detail(record)).summary) for record in page]
+        )
+        if first + size < len(records):
+            response.next_page_token = page[-1].session_id
+        return response
+
+    async def GetSession(  # noqa: N802
+        self, request: control_pb2.GetSessionRequest, context: Context
+    ) -> control_pb2.GetSessionResponse:
+        """State and ledger of one session, running or kept."""
+        record = self._hub.registry.get(request.session_id)
+        if record is None:
+            await abort(context, session_not_found(request.session_id))
+        return session_detail_to_pb(await self._detail(record))
+
+    async def AbortSessions(  # noqa: N802
+        self, request: control_pb2.AbortSessionsRequest, context: Context
+    ) -> control_pb2.AbortSessionsResponse:
+        """Ends sessions; idempotent."""
+        message = request.reason[:MAX_REASON_CHARS] if request.HasField("reason") else "aborted by request"
+        return control_pb2.AbortSessionsResponse(aborted=await self._hub.abort(request.session_ids, message))
+
+    async def _detail(self, record: SessionRecord) -> SessionDetail:
+        if record.finished is None:
+            try:
+                look = self._hub.loop.inspect(record.session_id, _look)
+                state, paused, pending, usage, calls, interrupts, token_index = await asyncio.wrap_future(look)
+                return SessionDetail(
+                    summary=SessionSummary(
+                        session_id=record.session_id,
+                        model=record.model,
+                        state=state,
+                        attached=record.attached,
+                        paused=paused,
+                        started_at=record.started_at,
+                        token_index=token_index,
+                        pending_calls=pending,
+                        labels=record.labels,
+                    ),
+                    usage=usage,
+                    calls=calls,
+                    interrupts=interrupts,
+                    last_event_seq=record.stream.last_sequence,
+                )
+            except SessionNotFoundError:
+                await record.done.wait()  # it finished just now
+        return _finished_detail(record)
+
+
+def session_not_found(session_id: str) -> StatusError:
+    """The fault of an unknown session id."""
+    message = f"session_id is {shorten(session_id)}; no session of that id is running or kept"
+    return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_SESSION")
+
+
+def _look(
+    machine: Session,
+) -> tuple[State, bool, int, Usage, tuple[CallRow, ...], tuple[InterruptRow, ...], int]:
+    ledger = machine.ledger()
+    return (
+        machine.state,
+        machine.paused,
+        machine.pending_calls,
+        machine.usage(),
+        ledger.calls,
+        ledger.interrupts,
+        machine.token_index,
+    )
+
+
+def _finished_detail(record: SessionRecord) -> SessionDetail:
+    finished = record.finished
+    assert finished is not None
+    return SessionDetail(
+        summary=SessionSummary(
+            session_id=record.session_id,
+            model=record.model,
+            state=State.FINISHED,
+            attached=record.attached,
+            started_at=record.started_at,
+            token_index=finished.token_index,
+            labels=record.labels,
+            reason=finished.reason,
+        ),
+        usage=finished.usage,
+        calls=finished.calls,
+        interrupts=finished.interrupts,
+        last_event_seq=record.stream.last_sequence,
+        finished=finished,
+    )

@@ -1,0 +1,89 @@
+"""What a server says of itself: `GetServerInfo`, and the part of it that every `Started` repeats."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from importlib import metadata
+
+from asynclm.cml.binding import TokenCodec
+from asynclm.cml.resources import resource
+from asynclm.cml.toolspec import ToolSpec
+from asynclm.engine.base import Engine
+from asynclm.server.options import ServerOptions
+from asynclm.session.config import Limits
+from asynclm.wire.started import binding_of
+from asynclm.wire.values import Capability, ModelInfo, ServerInfo, ServerLimits
+
+PROTOCOL_REVISION = "draft"
+"""The revision of the specification that this server implements."""
+
+GRAMMAR_FILES = ("grammar/cml.lark", "grammar/call_python.lark", "grammar/call_json.lark")
+
+_CAPABILITIES = frozenset(
+    {
+        Capability.GENERATE,
+        Capability.PROMPT_IDS,
+        Capability.LOGPROBS,
+        Capability.STATIC_MASK,
+        Capability.STATE_GATES,
+        Capability.GRAMMAR,
+        Capability.KEEP,
+        Capability.SYNC_MODES,
+        Capability.PYTHON_CALL,
+        Capability.JSON_CALL,
+        Capability.GRANULARITY,
+        Capability.COALESCE,
+    }
+)
+
+
+@functools.cache
+def grammar_hash() -> str:
+    """SHA-256, in hex, of the grammar files, one after the other."""
+    digest = hashlib.sha256()
+    for path in GRAMMAR_FILES:
+        digest.update(resource(path).read_bytes())
+    return digest.hexdigest()
+
+
+def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequence[ToolSpec]) -> ServerInfo:
+    """What this server is and can do."""
+    info = engine.info
+    codec = engine.codec
+    scripted_only = info.name == "scripted"
+    capabilities = set(_CAPABILITIES)
+    if tools:
+        capabilities.add(Capability.SERVER_TOOLS)
+    if options.scripts:
+        capabilities.add(Capability.SCRIPTED_MODEL)
+        if not scripted_only:
+            capabilities.add(Capability.SCRIPTED_WEIGHTS)
+    binding = codec.binding.name if isinstance(codec, TokenCodec) else ""
+    return ServerInfo(
+        server="asynclm-reference",
+        server_version=metadata.version("asynclm-protocol"),
+        protocol_revision=PROTOCOL_REVISION,
+        models=(
+            ModelInfo(
+                name=info.model,
+                engine=info.name,
+                context_length=limits.context_length,
+                max_sequences=info.max_sequences,
+                binding=binding_of(codec, engine.tokenizer, binding),
+                description=info.description,
+                vocab_size=engine.tokenizer.vocab_size,
+            ),
+        ),
+        capabilities=frozenset(capabilities),
+        limits=limits,
+        server_limits=ServerLimits(
+            max_message_bytes=options.limits.max_message_bytes,
+            max_sessions=options.limits.max_sessions,
+            max_prompt_bytes=options.limits.max_prompt_bytes,
+            max_tools=options.limits.max_tools,
+        ),
+        tools=tuple(tools),
+        grammar_hash=grammar_hash(),
+    )

@@ -1,0 +1,140 @@
+"""The data plane: `Inference.Session` and `Inference.Generate` over the hub."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+
+from asynclm.server.hub import OpenedSession, SessionHub
+from asynclm.session.errors import RemoteProtocolError
+from asynclm.session.events import HalfClosed
+from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2
+from asynclm.wire.client_events import AckReceived, ClientInput, ResumeAsked, client_event_from_pb
+from asynclm.wire.errors import FieldError, StatusError, WireError, abort, field_fault
+from asynclm.wire.reports import to_server_event
+from asynclm.wire.start import StartRequest, start_from_pb
+
+Context = grpc.aio.ServicerContext
+
+
+class InferenceService(inference_pb2_grpc.InferenceServicer):
+    """Runs sessions for clients. `Resume` comes later and is UNIMPLEMENTED."""
+
+    def __init__(self, hub: SessionHub) -> None:
+        self._hub = hub
+
+    async def Session(  # noqa: N802
+        self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
+    ) -> AsyncIterator[session_pb2.ServerEvent]:
+        """One session on one stream ([WIRE] obligations are in the proto)."""
+        try:
+            start = await self._read_start(request_iterator)
+            opened = await self._hub.open(start)
+        except Exception as error:
+            await _abort(context, error)
+        reader = asyncio.create_task(self._read_events(request_iterator, opened))
+        try:
+            async for event in self._events(opened):
+                yield event
+        except Exception as error:
+            await _abort(context, error)
+        finally:
+            reader.cancel()
+            self._hub.leave(opened)
+
+    async def Generate(  # noqa: N802
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[session_pb2.ServerEvent]:
+        """A session that takes no further client events."""
+        try:
+            start = start_from_pb(request.start)
+            _check_generate(start)
+            opened = await self._hub.open(start)
+        except Exception as error:
+            await _abort(context, error)
+        self._hub.post(opened.record, HalfClosed())
+        try:
+            async for event in self._events(opened):
+                yield event
+        except Exception as error:
+            await _abort(context, error)
+        finally:
+            self._hub.leave(opened)
+
+    async def _read_start(self, requests: AsyncIterator[session_pb2.ClientEvent]) -> StartRequest:
+        seconds = self._hub.options.limits.start_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                first = await anext(requests)
+        except StopAsyncIteration:
+            raise FieldError("start", "is missing: the stream ended before its first event") from None
+        except TimeoutError:
+            message = f"no Start within {seconds:g} s of the opening of the stream"
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, message, "START_TIMEOUT") from None
+        which = first.WhichOneof("event")
+        if which != "start":
+            raise FieldError("event", f"is {which or 'empty'}; the first event of Session is start")
+        _check_sequence(first.client_seq, 0)
+        return start_from_pb(first.start)
+
+    async def _read_events(self, requests: AsyncIterator[session_pb2.ClientEvent], opened: OpenedSession) -> None:
+        """Passes the client's events on; its faults end the stream."""
+        applied = 1
+        try:
+            async for pb in requests:
+                if pb.client_seq != 0 and pb.client_seq <= applied:
+                    continue
+                _check_sequence(pb.client_seq, applied)
+                self._apply(client_event_from_pb(pb), opened)
+                applied += 1
+            self._hub.post(opened.record, HalfClosed())
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            opened.record.stream.fail(error)
+
+    def _apply(self, event: ClientInput, opened: OpenedSession) -> None:
+        match event:
+            case StartRequest() | ResumeAsked():
+                raise FieldError("event", "is a second start; a stream carries one session")
+            case AckReceived():
+                pass  # events are not kept for Resume yet: there is nothing to let go
+            case _:
+                self._hub.post(opened.record, event)
+
+    async def _events(self, opened: OpenedSession) -> AsyncIterator[session_pb2.ServerEvent]:
+        yield to_server_event(opened.started, 1, 0)
+        async for numbered in opened.record.stream:
+            yield to_server_event(numbered.timed.report, numbered.sequence, numbered.timed.time_ms)
+
+
+def _check_sequence(client_seq: int, applied: int) -> None:
+    if client_seq != applied + 1:
+        raise FieldError("client_seq", f"is {client_seq}; the next is {applied + 1}")
+
+
+def _check_generate(start: StartRequest) -> None:
+    if start.tools:
+        raise FieldError("start.tools", "is given; Generate calls the server's own tools only, use Session")
+    if start.credit is not None:
+        raise FieldError("start.credit", "is given; Generate cannot be granted more, use Session")
+
+
+async def _abort(context: Context, error: Exception) -> NoReturn:
+    """Ends the rpc with what `error` says to the client."""
+    match error:
+        case StatusError():
+            fault = error
+        case FieldError():
+            fault = field_fault(error)
+        case WireError():
+            fault = StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "UNREADABLE")
+        case RemoteProtocolError():
+            code: Any = getattr(grpc.StatusCode, error.status, grpc.StatusCode.FAILED_PRECONDITION)
+            fault = StatusError(code, str(error), "PROTOCOL")
+        case _:
+            raise error
+    await abort(context, fault)

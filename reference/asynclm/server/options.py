@@ -1,0 +1,102 @@
+"""Settings of a server, validated on construction."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from asynclm.session.config import Limits
+
+DEFAULT_PORT = 50151
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """What peers may ask of a server, beyond the limits of one session.
+
+    Attributes:
+        max_message_bytes: one gRPC message, both ways.
+        max_prompt_bytes: the messages of one `Start`, in bytes of UTF-8.
+        max_tools: tools in one `Start`.
+        max_sessions: sessions open at once.
+        keep_finished: finished sessions kept for `GetSession`.
+        max_concurrent_tools: server-owned calls that run at once, over all sessions.
+        start_timeout_s: seconds from the opening of a stream within which its `Start` has to come.
+    """
+
+    max_message_bytes: int = 16 << 20
+    max_prompt_bytes: int = 4 << 20
+    max_tools: int = 256
+    max_sessions: int = 64
+    keep_finished: int = 1000
+    max_concurrent_tools: int = 16
+    start_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """TLS of the server's port; with `client_ca`, clients must show a certificate of that authority (mTLS)."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Settings of a server.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on; 0 for any free one.
+        tls: TLS, or None for plaintext.
+        token: bearer token that every rpc but health has to carry, or None.
+        allow_remote_plaintext: listen in plaintext beyond loopback, asked for by name.
+        scripts: serve scripted models and the `ScriptedModel` service.
+        drain_seconds: what open sessions get to finish on SIGTERM.
+        limits: limits of the server.
+        session_limits: the limits of a session, which its `Start` may lower.
+
+    Raises:
+        ValueError: plaintext beyond loopback without `allow_remote_plaintext`, or a port out of range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    tls: Tls | None = None
+    token: str | None = None
+    allow_remote_plaintext: bool = False
+    scripts: bool = True
+    drain_seconds: float = 10.0
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    session_limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; allowed: 0 (any free one) to 65535")
+        if self.tls is None and not self.allow_remote_plaintext and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} is not loopback and there is no TLS; give a certificate and key, or allow "
+                "plaintext with --insecure-allow-remote"
+            )
+
+    @property
+    def address(self) -> str:
+        """Host and port as gRPC takes them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -22,9 +22,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from asynclm.prompt.template import CmlPart, Content, Markup, Message, Part, Segment, TextPart
 
-_LEFT_PAD = "\n \x0b"
-_RIGHT_PAD = "\x0b \n"
-"""White space around each placeholder, to see what a template trims; no template writes a vertical tab of its own."""
+_PAD = ("\n", " ", "\x0b")
+"""White space before each placeholder, and mirrored after it, to see what a template trims.
+
+A vertical tab is innermost, because no template writes one of its own.
+"""
+_PROBE = '"é'
+"""Stands in each placeholder, to see whether a template writes it as JSON (Llama 3's does so with tool messages)."""
 
 
 class JinjaTemplate:
@@ -81,7 +85,7 @@ class JinjaTemplate:
             )
         except jinja2.TemplateError as error:
             raise ValueError(f"messages: the model's chat template refuses them: {error.message or error}") from None
-        except (TypeError, KeyError, IndexError) as error:
+        except Exception as error:  # foreign code: anything may come out of it
             raise ValueError(f"messages: the model's chat template fails on them: {error}") from None
         return placeholders.split(text)
 
@@ -90,18 +94,10 @@ class _Placeholders:
     """One rendering's placeholders: what the template sees, and the way back."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        nonce = secrets.token_hex(16)
         self._contents = messages
-        self._pattern = re.compile(
-            f"(?P<left>{_LEFT_PAD[0]}?{_LEFT_PAD[1]}?{_LEFT_PAD[2]})?M{nonce}N(?P<index>[0-9]+)E"
-            f"(?P<right>{_RIGHT_PAD[0]}{_RIGHT_PAD[1]}?{_RIGHT_PAD[2]}?)?"
-        )
-        # An empty message is shown as such: a template may leave it out.
+        self._nonce = secrets.token_hex(16)
         self.messages = [
-            {
-                "role": message.role.value,
-                "content": f"{_LEFT_PAD}M{nonce}N{index}E{_RIGHT_PAD}" if _has_text(message) else "",
-            }
+            {"role": message.role.value, "content": self._content(index, message)}
             for index, message in enumerate(messages)
         ]
 
@@ -109,14 +105,12 @@ class _Placeholders:
         segments: list[Segment] = []
         seen: set[int] = set()
         end = 0
-        for match in self._pattern.finditer(text):
+        for match in self._pattern().finditer(text):
             index = int(match["index"])
             seen.add(index)
             if match.start() > end:
                 segments.append(Markup(text[end : match.start()]))
-            parts = _trim_left(self._contents[index].parts, _trimmed(_LEFT_PAD, match["left"]))
-            parts = _trim_right(parts, _trimmed(_RIGHT_PAD[::-1], (match["right"] or "")[::-1]))
-            segments.append(Content(parts))
+            segments.append(Content(_rewritten(self._contents[index].parts, match)))
             end = match.end()
         if end < len(text):
             segments.append(Markup(text[end:]))
@@ -126,10 +120,49 @@ class _Placeholders:
                 raise ValueError(f"messages[{index}] (role {role}): the model's chat template has no place for it")
         return tuple(segments)
 
+    def _content(self, index: int, message: Message) -> str:
+        if not _has_text(message):
+            return ""  # shown as such: a template may leave an empty message out
+        return f"{''.join(_PAD)}M{self._nonce}N{index}{_PROBE}E{''.join(reversed(_PAD))}"
 
-def _trimmed(pad: str, left_over: str | None) -> str | None:
+    def _pattern(self) -> re.Pattern[str]:
+        outer, middle, inner = (f"(?:{re.escape(c)}|{re.escape(json.dumps(c)[1:-1])})" for c in _PAD)
+        forms = "|".join(
+            f"(?P<{name}>{re.escape(form)})"
+            for name, form in (
+                ("plain", _PROBE),
+                ("json", json.dumps(_PROBE, ensure_ascii=False)[1:-1]),
+                ("ascii", json.dumps(_PROBE)[1:-1]),
+            )
+        )
+        return re.compile(
+            f"(?:(?:(?P<left_outer>{outer})?(?P<left_middle>{middle}))?(?P<left_inner>{inner}))?"
+            f"M{self._nonce}N(?P<index>[0-9]+)(?:{forms})E"
+            f"(?:(?P<right_inner>{inner})(?:(?P<right_middle>{middle})(?P<right_outer>{outer})?)?)?"
+        )
+
+
+def _rewritten(parts: tuple[Part, ...], match: re.Match[str]) -> tuple[Part, ...]:
+    """Does to the content what the template did to its placeholder."""
+    parts = _trim_left(parts, _trimmed(match, "left"))
+    parts = _trim_right(parts, _trimmed(match, "right"))
+    if match["plain"]:
+        return parts
+    # CML is left as it is: there is no such thing as a block inside a JSON string.
+    ascii_only = match["ascii"] is not None
+    return tuple(
+        TextPart(json.dumps(part.text, ensure_ascii=ascii_only)[1:-1]) if isinstance(part, TextPart) else part
+        for part in parts
+    )
+
+
+def _trimmed(match: re.Match[str], side: str) -> str | None:
     """The characters that the template strips on one side: none (`""`), some, or (None) all white space."""
-    return pad[: len(pad) - len(left_over)] if left_over else None
+    if match[f"{side}_inner"] is None:
+        return None
+    if match[f"{side}_middle"] is None:
+        return _PAD[0] + _PAD[1]
+    return _PAD[0] if match[f"{side}_outer"] is None else ""
 
 
 def _has_text(message: Message) -> bool:

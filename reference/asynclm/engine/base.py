@@ -175,6 +175,8 @@ class Engine(Protocol):
         """Runs one forward pass over the requested sequences and samples one token for each, in request order.
 
         The sampled (or forced) token becomes the last token of its sequence; its KV is written by the next step.
+        A sequence whose prompt or injected ids are too long for one pass is left out of the result: the same request
+        is made again until its token comes, so that no other sequence waits for the whole of a long prefill.
 
         Raises:
             EngineError: with `sequence` set if only that one failed; the others were not stepped and may be retried.

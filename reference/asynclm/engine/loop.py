@@ -120,6 +120,7 @@ class _Running:
         self.decoder = request.engine.codec.decoder()
         self.mask = Mask(frozenset())
         self.sampling_freely = False
+        self.unanswered: StepRequest | None = None
         self._manual_ms: int | None = 0 if request.manual_clock else None
         self._started_ns = started_ns
 
@@ -281,6 +282,8 @@ class EngineLoop:
     def _plan(self, running: _Running) -> StepRequest | None:
         """What the session asks of the next step, or None if it takes none after all."""
         machine = running.machine
+        if running.unanswered is not None:
+            return running.unanswered if machine.can_step else None
         if machine.can_step:
             self._apply(running, machine.safe_point())
         while machine.can_step:
@@ -315,8 +318,13 @@ class EngineLoop:
             except Exception as error:
                 batch = self._drop_failed(engine, batch, error)
                 continue
-            for (running, _), token in zip(batch, sampled, strict=True):
-                self._sampled(running, token)
+            tokens = {token.sequence: token for token in sampled}
+            for running, request in batch:
+                if request.sequence in tokens:
+                    running.unanswered = None
+                    self._sampled(running, tokens[request.sequence])
+                else:  # a long prompt is prefilled over several steps; the request stands until its token comes
+                    running.unanswered = request
             return
 
     def _drop_failed(

@@ -130,7 +130,7 @@ class LlamaModel:
             x = layer.output.plus(self._attend(qkv, attentions, number), x)
             gate, up = layer.gate_up(self._normed(x, layer.post_norm)).chunk(2, dim=-1)
             x = layer.down.plus(F.silu(gate).mul_(up), x)
-        rows = x[torch.tensor(wanted, device=self.device)]
+        rows = x[torch.tensor(wanted, device=self.device, dtype=torch.int64)]
         return self._head(self._normed(rows, self._norm)).float()
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -76,6 +76,14 @@ class InterruptRow:
     payload: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The account of a session: its calls by index, its accepted interrupts by number (SEMANTICS 3.6)."""
+
+    calls: tuple[CallRow, ...]
+    interrupts: tuple[InterruptRow, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Token counts of a session: prompt (of which cached), sampled, injected."""

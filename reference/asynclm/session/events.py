@@ -45,6 +45,9 @@ class InterruptReceived:
         scheduling: None for the default (IMMEDIATE; SILENT for partial and progress).
         from_client: whether it came over the client's stream (else from a server-owned tool host).
         client_seq: the client's event number, echoed in the answer; 0 if it has none.
+
+    Raises:
+        ValueError: not exactly one of source and call_index is given [WIRE-038].
     """
 
     payload: str
@@ -54,6 +57,10 @@ class InterruptReceived:
     scheduling: Scheduling | None = None
     from_client: bool = True
     client_seq: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (self.call_index is None):
+            raise ValueError("interrupt: give exactly one of source and call_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

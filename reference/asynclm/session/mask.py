@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from asynclm.cml.control import Control
+from asynclm.session.config import Constraints
+
 
 class Kind(enum.Enum):
     """A kind of token. TEXT is every ordinary token; other special tokens are never allowed."""
@@ -39,3 +42,41 @@ class Mask:
     kinds: frozenset[Kind]
     block_rule: BlockRule | None = None
     block_number: int = 0
+
+
+_ANY = frozenset(Kind) - {Kind.INTR}
+_OUTSIDE = frozenset({Kind.TEXT, Kind.CALL, Kind.TRAP, Kind.EOS})
+_BLOCK = frozenset({Kind.TEXT, Kind.END})
+_CALL_WITHOUT_HEAD = _BLOCK | {Kind.HEAD}
+_ONLY_END = frozenset({Kind.END})
+_RULES = {Control.CALL: BlockRule.CALL, Control.TRAP: BlockRule.TRAP}
+
+
+def outside_block(constraints: Constraints, *, trap_gated: bool, end_gated: bool) -> frozenset[Kind]:
+    """The kinds that may be sampled outside blocks [SES-010 to SES-015].
+
+    Args:
+        constraints: the session's.
+        trap_gated: nothing is pending, so a trap could not end.
+        end_gated: calls are pending and end of sequence has to wait for them.
+    """
+    if constraints is Constraints.NONE:
+        return _ANY
+    if constraints is Constraints.STATIC:
+        return _OUTSIDE
+    return _OUTSIDE - ({Kind.TRAP} if trap_gated else set()) - ({Kind.EOS} if end_gated else set())
+
+
+def inside_block(
+    constraints: Constraints, opened: Control, *, head_seen: bool, at_limit: bool
+) -> tuple[frozenset[Kind], BlockRule | None]:
+    """The kinds that may be sampled inside a block, and the grammar that rules there [SES-012, SES-016, SES-078].
+
+    The limit of a block's length is no constraint: it holds under NONE too, and stands above the grammar.
+    """
+    if at_limit:
+        return _ONLY_END, None
+    if constraints is Constraints.NONE:
+        return _ANY, None
+    rule = _RULES.get(opened) if constraints is Constraints.GRAMMAR else None
+    return (_CALL_WITHOUT_HEAD if opened is Control.CALL and not head_seen else _BLOCK), rule

@@ -58,6 +58,7 @@ class ErrorType(enum.StrEnum):
     PAYLOAD = "payload"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
+    TOOL = "tool"
 
 
 class RejectReason(enum.StrEnum):

@@ -1,0 +1,81 @@
+"""The safe point: what is queued enters the context, in one batch (spec: interrupts, sections 1 and 5)."""
+
+from __future__ import annotations
+
+from asynclm.session.core import Core
+from asynclm.session.effects import CallSettled, Inject, InterruptCommitted
+from asynclm.session.ending import Ending
+from asynclm.session.hold import Hold
+from asynclm.session.outbox import Phase
+from asynclm.session.queue import Accepted
+from asynclm.session.state import Delivery, FinishReason, State
+from asynclm.session.waits import Waits
+
+
+class Committer:
+    """Commits batches, as far as they fit."""
+
+    def __init__(self, core: Core, hold: Hold, waits: Waits, ending: Ending) -> None:
+        self._core = core
+        self._hold = hold
+        self._waits = waits
+        self._ending = ending
+
+    def safe_point(self) -> None:
+        """Immediately before a decode step: commits if the state and the policies allow it [INT-001, INT-002]."""
+        core = self._core
+        core.awaiting_commit = False
+        if core.cell.state is State.DECODING and len(core.queue):
+            batch = core.queue.batch()
+            if batch and not self._hold.holds(batch) and not self._commit(batch):
+                message = f"an interrupt does not fit the context of {core.config.limits.context_length} tokens"
+                self._ending.finish(FinishReason.CONTEXT_FULL, message)
+                return
+        if core.context_used >= core.config.limits.context_length:
+            message = f"the context of {core.config.limits.context_length} tokens is full"
+            self._ending.finish(FinishReason.CONTEXT_FULL, message)
+
+    def _commit(self, batch: list[Accepted]) -> bool:
+        """Commits interrupts in order; False if one does not fit, and it and the rest stay queued [INT-042]."""
+        core = self._core
+        injected: list[int] = []
+        reports: list[InterruptCommitted | CallSettled] = []
+        fits = True
+        for interrupt in batch:
+            ids = tuple(core.codec.frame(interrupt.source, interrupt.status, interrupt.payload))
+            # In PIECE units a frame has no ids; it is one unit, like a received piece [WIRE-074].
+            length = len(ids) or 1
+            if core.context_used + length > core.config.limits.context_length:
+                fits = False
+                break
+            reports += self._enter(interrupt, ids)
+            core.token_index += length
+            core.injected += length
+            injected += ids
+        if reports:
+            core.out.add(Phase.COMMITTED, Inject(ids=tuple(injected)))
+            for report in reports:
+                core.out.add(Phase.COMMITTED, report)
+            self._hold.committed()
+        return fits
+
+    def _enter(self, interrupt: Accepted, ids: tuple[int, ...]) -> list[InterruptCommitted | CallSettled]:
+        core = self._core
+        index = core.token_index
+        report = InterruptCommitted(
+            token_index=index,
+            number=interrupt.number,
+            source=interrupt.source,
+            status=interrupt.status,
+            payload=interrupt.payload,
+            ids=ids,
+        )
+        core.queue.commit(interrupt, index)
+        self._waits.committed(interrupt.source)
+        if interrupt.call_index is None or not interrupt.status.terminal:
+            return [report]
+        call = core.calls.by_index(interrupt.call_index)
+        assert call is not None
+        row = call.settle(Delivery.DELIVERED, core.now_ms, token_index=index)
+        core.calls.close(call)
+        return [report, CallSettled(token_index=index, row=row)]

@@ -1,0 +1,72 @@
+"""Holding a safe point back: granularity of text, and the window in which results are gathered [INT-050 to INT-055]."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from asynclm.session.config import Granularity
+from asynclm.session.core import Core
+from asynclm.session.queue import Accepted
+from asynclm.session.timers import Timer, TimerKind
+
+_SENTENCE_ENDS = frozenset(".!?\n")
+
+
+class Hold:
+    """Decides whether a safe point commits what is queued."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._granularity = core.config.granularity
+        self._boundary = True
+        self._last = ""
+        self._window: Timer | None = None
+        self._window_over = False
+
+    def text(self, text: str) -> None:
+        """Text outside blocks was sampled."""
+        if self._granularity is Granularity.TOKEN:
+            return
+        self._boundary = False
+        if self._granularity is Granularity.SENTENCE:
+            text = text.rstrip(" ")
+        if text:
+            self._last = text[-1]
+
+    def boundary(self) -> None:
+        """A block closed, an interrupt was committed, or the sequence ended: no text is cut here."""
+        self._boundary = True
+
+    def result_accepted(self) -> None:
+        """Opens the window with the first result of a batch [INT-053]."""
+        core = self._core
+        if core.config.coalesce_ms and self._window is None and not self._window_over:
+            self._window = core.timers.start(TimerKind.COALESCE, core.now_ms + core.config.coalesce_ms)
+
+    def window_fired(self) -> None:
+        """The window is over; the next safe point commits."""
+        self._window = None
+        self._window_over = True
+
+    def committed(self) -> None:
+        """A batch was committed; the next result opens a new window."""
+        if self._window is not None:
+            self._core.timers.cancel(self._window)
+        self._window = None
+        self._window_over = False
+        self._boundary = True
+
+    @property
+    def gathering(self) -> bool:
+        """Whether the window is open and more results can still come."""
+        return self._window is not None and bool(self._core.calls.unresolved)
+
+    def holds(self, batch: list[Accepted]) -> bool:
+        """Whether this safe point leaves the batch in the queue."""
+        if self.gathering:
+            return True
+        if self._boundary or self._core.sampled - batch[0].sampled >= self._core.config.granularity_hold:
+            return False
+        if self._granularity is Granularity.WORD:
+            return unicodedata.category(self._last)[0] in "LNM"
+        return self._last not in _SENTENCE_ENDS

@@ -1,0 +1,207 @@
+"""The life of a sampled token: counted, reported, parsed; what a closed block asks for is done (spec: sessions)."""
+
+from __future__ import annotations
+
+from asynclm.cml.blocks import Call, Malformed, ParsedBlock, Trap
+from asynclm.cml.codec import EOS
+from asynclm.cml.control import Control, Quantifier, Status
+from asynclm.cml.parser import BlockClosed, BlockOpened, Dropped, ParseEvent, TextRead
+from asynclm.session.cancelling import Cancelling
+from asynclm.session.config import ExecutionMode, OnEnd, Unit
+from asynclm.session.core import Core
+from asynclm.session.desk import CallDesk
+from asynclm.session.effects import Tokens
+from asynclm.session.ending import Ending
+from asynclm.session.events import StreamEnded, TokenSampled
+from asynclm.session.hold import Hold
+from asynclm.session.outbox import Phase
+from asynclm.session.payloads import error_payload
+from asynclm.session.reader import Reader
+from asynclm.session.state import ErrorType, FinishReason, NoticeCode, State
+from asynclm.session.transitions import STEPPING, Trigger
+from asynclm.session.waits import Waits
+
+END_OF_SEQUENCE = "end_of_sequence"
+LENGTH = "length"
+
+_OPENED = {
+    Control.CALL: Trigger.CALL_OPENED,
+    Control.TRAP: Trigger.TRAP_OPENED,
+    Control.INTR: Trigger.FORGERY_OPENED,
+}
+
+
+class Stream:
+    """Takes what the model samples."""
+
+    def __init__(
+        self,
+        core: Core,
+        reader: Reader,
+        hold: Hold,
+        desk: CallDesk,
+        cancelling: Cancelling,
+        waits: Waits,
+        ending: Ending,
+    ) -> None:
+        self._core = core
+        self._reader = reader
+        self._hold = hold
+        self._desk = desk
+        self._cancelling = cancelling
+        self._waits = waits
+        self._ending = ending
+        self._keep = core.config.on_end is OnEnd.KEEP
+        self._max_new_tokens = core.config.limits.max_new_tokens
+
+    def sampled(self, event: TokenSampled) -> None:
+        """One unit was sampled: one token index, one credit, whatever it holds."""
+        core = self._core
+        reader = self._reader
+        in_block = reader.open_block
+        items = reader.decode(event)
+        index = core.token_index
+        core.token_index += 1
+        core.sampled += 1
+        if core.credit is not None:
+            core.credit -= 1
+        if in_block is not None:
+            reader.block_tokens += 1
+        text, control, ended = "", None, False
+        for item in items:
+            if isinstance(item, str):
+                text += item
+            elif isinstance(item, Control):
+                control = item
+            else:
+                ended = True
+        report = Tokens(
+            token_index=index,
+            ids=(event.token_id,) if event.piece is None else (),
+            text=text,
+            control=control,
+            end_of_sequence=ended,
+            logprobs=(event.logprob,) if event.logprob is not None else (),
+            in_block=in_block,
+        )
+        core.out.add(Phase.TOKENS, report)
+        for item in items:
+            for parsed in reader.parser.feed(item):
+                self._apply(parsed)
+        if reader.at_block_limit:
+            self._limit_block()
+        self._follow_text()
+        if ended and not core.finished:
+            self._waits.end(END_OF_SEQUENCE, last=self._spent)
+        if self._spent and core.cell.state in STEPPING:
+            self._spend_last()
+
+    @property
+    def _spent(self) -> bool:
+        """Whether `max_new_tokens` is reached; under KEEP it counts from the last wake [SES-077]."""
+        since = self._waits.woken_at if self._keep else 0
+        return self._core.sampled - since >= self._max_new_tokens
+
+    def _spend_last(self) -> None:
+        if self._keep and self._reader.open_block is None:
+            self._flush()
+            self._waits.end(LENGTH)
+        else:
+            limit = self._max_new_tokens
+            self._ending.finish(FinishReason.LENGTH, f"max_new_tokens is {limit}")
+
+    def ended(self, event: StreamEnded) -> None:
+        """The stream ended without a token for it."""
+        self._flush()
+        if event.reason is not None:
+            self._ending.finish(event.reason)
+            return
+        for parsed in self._reader.parser.feed(EOS):
+            self._apply(parsed)
+        self._waits.end(END_OF_SEQUENCE)
+
+    def _flush(self) -> None:
+        """Gives up an unfinished text sequence: nothing will complete it."""
+        text = self._reader.flush()
+        if not text:
+            return
+        report = Tokens(token_index=self._core.token_index, ids=(), text=text, in_block=self._reader.open_block)
+        self._core.out.add(Phase.TOKENS, report)
+        for parsed in self._reader.parser.feed(text):
+            self._apply(parsed)
+        self._follow_text()
+
+    def _follow_text(self) -> None:
+        """Keeps the state in step with what the decoder holds back."""
+        core = self._core
+        state = core.cell.state
+        if state is State.DECODING:
+            if self._reader.unfinished:
+                core.cell.move(Trigger.SEQUENCE_HELD)
+        elif state is State.IN_TEXT_SEQUENCE and self._reader.open_block is None and not self._reader.unfinished:
+            core.cell.move(Trigger.SEQUENCE_WHOLE)
+
+    # --- blocks ----------------------------------------------------------------------------------------------
+
+    def _apply(self, parsed: ParseEvent) -> None:
+        if isinstance(parsed, TextRead):
+            self._hold.text(parsed.text)
+        elif isinstance(parsed, BlockOpened):
+            self._open(parsed.control)
+        elif isinstance(parsed, BlockClosed):
+            self._close(parsed.block)
+        elif isinstance(parsed, Dropped):
+            self._core.notice(NoticeCode.STRAY, f"{parsed.control.value} outside a block was dropped")
+
+    def _open(self, control: Control) -> None:
+        cell = self._core.cell
+        if cell.state is State.IN_TEXT_SEQUENCE:
+            cell.move(Trigger.SEQUENCE_WHOLE)
+        cell.move(_OPENED[control])
+        self._reader.opened()
+        if control is Control.INTR:
+            self._core.notice(NoticeCode.FORGED, "an [INTR] block written by the model was dropped")
+            if self._core.config.unit is Unit.PIECE:
+                # A hosted stream is closed here and starts anew without the block [CML-064].
+                self._abandon()
+
+    def _abandon(self) -> None:
+        for parsed in self._reader.abandon_block():
+            self._apply(parsed)
+
+    def _limit_block(self) -> None:
+        if self._reader.block_tokens > self._reader.block_limit:
+            return
+        limit = self._reader.block_limit
+        self._core.notice(NoticeCode.BLOCK_LIMIT, f"a block of {limit} tokens: only [END] may follow")
+        if self._core.config.unit is Unit.PIECE:
+            # A hosted model cannot be masked: its request is stopped and the block judged malformed [SES-079].
+            self._abandon()
+
+    def _close(self, block: ParsedBlock) -> None:
+        self._hold.boundary()
+        cell = self._core.cell
+        if cell.state is State.IN_TEXT_SEQUENCE:
+            cell.move(Trigger.SEQUENCE_WHOLE)
+            return
+        in_call = cell.state is State.IN_CALL
+        cell.move(Trigger.BLOCK_CLOSED)
+        if isinstance(block, Malformed):
+            self._core.notice(NoticeCode.MALFORMED_BLOCK, f"{block.opened.value} block: {block.message}")
+        if in_call:
+            assert isinstance(block, Call | Malformed)
+            self._close_call(block)
+        elif isinstance(block, Trap):
+            if not self._spent:
+                self._waits.enter(block)
+        else:
+            assert isinstance(block, Malformed)
+            payload = error_payload(ErrorType.TRAP, block.message, retryable=True)
+            self._core.accept("@runtime", Status.ERROR, payload)
+
+    def _close_call(self, block: Call | Malformed) -> None:
+        call = self._desk.emit(block)
+        if call.builtin and not call.resolved:
+            self._cancelling.run_builtin(call)
+        if self._core.config.mode is ExecutionMode.SYNC and call.id is not None and not self._spent:
+            self._waits.enter(Trap(Quantifier.ALL, (call.id,)), implicit=True)

@@ -127,7 +127,9 @@ def check_page(page: str, text: str, prefixes: frozenset[str]) -> Iterator[Probl
     for paragraph in paragraphs(text):
         prose = paragraph.prose
         for match in _LOWER.finditer(prose):
-            yield Problem(page, paragraph.line, f"{match.group()!r} in lower case; say it with an id, or in other words")
+            yield Problem(
+                page, paragraph.line, f"{match.group()!r} in lower case; say it with an id, or in other words"
+            )
         defined = _DEFINITION.findall(paragraph.text)
         if not defined:
             for match in _KEYWORD.finditer(prose):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynclm.cml.control import Status
@@ -240,6 +240,7 @@ async def test_a_call_submitted_twice_is_refused() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(1, 5)), min_size=1, max_size=12), st.integers(1, 3))
+@settings(max_examples=50)
 def test_waiting_calls_start_longest_first_and_equal_ones_in_order(durations: list[int | None], limit: int) -> None:
     started: list[int] = []
     most = 0
@@ -471,7 +472,7 @@ def test_hung_tools_are_bounded(run_virtual: Any) -> None:
             await listener.final(i)
         assert json.loads(listener.of(2)[0].payload)["type"] == "limit"
         release.set()
-        while executor.abandoned:
+        while executor.abandoned:  # noqa: ASYNC110  (virtual time: this yields to the threads)
             await asyncio.sleep(0.01)
         executor.submit(call("hang", 3))
         assert (await listener.final(3)).status is Status.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -109,6 +110,8 @@ def _convert(value: object, path: str) -> object:
 
 
 def _fallback(value: object) -> object:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     tolist = getattr(value, "tolist", None)
     if callable(tolist) and not isinstance(value, type):
         return tolist()

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
-from pydantic.fields import FieldInfo
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, PydanticJsonSchemaWarning
-from pydantic_core import core_schema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, PydanticJsonSchemaWarning
+from pydantic_core import from_json
 
 from asynclm.tools.context import ToolContext
 from asynclm.tools.errors import InvalidArgumentsError
@@ -33,10 +32,12 @@ class _Schema(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
-    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        found = super().model_schema(schema)
-        if found.get("title") == schema["cls"].__name__:
-            found.pop("title")
+    def generate(self, schema: Any, mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
+        found = super().generate(schema, mode)
+        found.pop("title", None)
+        for name, definition in found.get("$defs", {}).items():
+            if definition.get("title") == name.rpartition("__")[2]:
+                del definition["title"]
         return found
 
 
@@ -72,11 +73,12 @@ class Signature:
             InvalidArgumentsError: they do not fit.
         """
         try:
+            from_json(arguments_json, allow_inf_nan=False)  # the model alone would let NaN into nested models
             values = self.model.model_validate_json(arguments_json)
         except ValidationError as error:
             raise InvalidArgumentsError(_describe(error)) from None
-        except ValueError as error:  # lone surrogates, which pydantic's parser cannot even report on
-            raise InvalidArgumentsError(f"arguments: {str(error)[:300]}") from None
+        except ValueError as error:
+            raise InvalidArgumentsError(f"arguments: not JSON: {str(error)[:300]}") from None
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for i, parameter in enumerate(self._parameters):
@@ -107,7 +109,7 @@ def inspect_signature(
     parameters = tuple(inspect.signature(function).parameters.values())
     context_parameter = None
     fields: dict[str, Any] = {}
-    aliases: dict[str, str] = {}
+    names: dict[str, str] = {}
     for i, parameter in enumerate(parameters):
         if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             raise ToolDefinitionError(f"tool {name}: parameter *{parameter.name}: every parameter needs a name")
@@ -119,17 +121,18 @@ def inspect_signature(
                 raise ToolDefinitionError(f"tool {name}: two parameters take the ToolContext; one is allowed")
             context_parameter = parameter.name
             continue
-        fields[_field_name(i)] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
-        aliases[_field_name(i)] = parameter.name
-    model, schema = _build(name, fields, aliases)
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[_field_name(i)] = (_with_alias(annotation, parameter.name), default)
+        names[_field_name(i)] = parameter.name
+    model, schema = _build(name, fields)
     order = tuple(
-        _alias(model.model_fields[_field_name(i)], parameter.name)
+        str(model.model_fields[_field_name(i)].alias)
         for i, parameter in enumerate(parameters)
         if parameter.name != context_parameter and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     )
-    by_alias = {_alias(model.model_fields[key], alias): alias for key, alias in aliases.items()}
-    for public, property_schema in schema.get("properties", {}).items():
-        text = descriptions.get(by_alias[public])
+    for key, own_name in names.items():
+        property_schema = schema["properties"][model.model_fields[key].alias]
+        text = descriptions.get(own_name)
         if text and "description" not in property_schema:
             property_schema["description"] = text
     return Signature(model, schema, order, context_parameter, parameters)
@@ -143,8 +146,8 @@ def _type_hints(function: Callable[..., Any], name: str, local_names: Mapping[st
         raise ToolDefinitionError(f"tool {name}: annotation: {error}; define or import it at module level") from None
 
 
-def _build(name: str, fields: dict[str, Any], aliases: dict[str, str]) -> tuple[type[BaseModel], dict[str, Any]]:
-    config = ConfigDict(extra="forbid", allow_inf_nan=False, alias_generator=aliases.__getitem__)
+def _build(name: str, fields: dict[str, Any]) -> tuple[type[BaseModel], dict[str, Any]]:
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)
     try:
         model = create_model(name, __config__=config, **fields)
         with warnings.catch_warnings():
@@ -163,8 +166,11 @@ def _field_name(position: int) -> str:
     return f"p{position}"
 
 
-def _alias(field: FieldInfo, default: str) -> str:
-    return field.alias or default
+def _with_alias(annotation: Any, name: str) -> Any:
+    """The name for the model, unless the annotation has a `Field(alias=…)` of its own, which comes later and wins."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return typing.Annotated[(annotation.__origin__, Field(alias=name), *annotation.__metadata__)]
+    return typing.Annotated[annotation, Field(alias=name)]
 
 
 def _is_context(annotation: object) -> bool:

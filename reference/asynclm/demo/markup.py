@@ -18,7 +18,9 @@ class Markup(str):
 
 def text(value: str) -> Markup:
     """Text as markup. Control characters that HTML cannot hold become U+FFFD."""
-    clean = "".join(c if c >= " " and not "\x7f" <= c <= "\x9f" or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)
+    clean = "".join(
+        c if (c >= " " and not "\x7f" <= c <= "\x9f") or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value
+    )
     return Markup(html.escape(clean.encode("utf-8", "replace").decode("utf-8")))
 
 
@@ -27,7 +29,7 @@ def join(children: Iterable[Markup | str]) -> Markup:
     return Markup("".join(child if isinstance(child, Markup) else text(child) for child in children))
 
 
-def element(name: str, *children: Markup | str, **attributes: Value) -> Markup:
+def element(name: str, /, *children: Markup | str, **attributes: Value) -> Markup:
     """An element.
 
     Args:

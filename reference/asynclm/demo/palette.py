@@ -52,6 +52,8 @@ _DRAWING = """
 .grid{stroke:@line;stroke-width:1}
 .link{stroke:@muted;stroke-width:1;opacity:.55;fill:none}
 .axis{fill:@muted;font-size:11px}
+.halo{stroke:@ground;stroke-width:3;paint-order:stroke;stroke-linejoin:round}
+.notch{stroke:@ground;stroke-width:2}
 .name{fill:@ink;font-weight:600;font-size:12.5px}
 .fn{fill:@muted;font-size:11.5px}
 .head{fill:@ink;font-weight:650;font-size:15px}
@@ -78,10 +80,11 @@ _DRAWING = """
 
 _PAGE = """
 body{background:@ground;color:@ink}
-header,footer{border-color:@line}
-.panel{background:@panel;border-color:@line}
+.panel,.rule{background:@panel;border-color:@line}
+.rule{background:none}
 .muted,dt,figcaption .facts,caption,th{color:@muted}
 td,th{border-color:@line}
+tbody th{color:@ink}
 .bar{background:@text}
 .bar.base{background:@wait}
 a,summary{color:@text}

@@ -9,10 +9,11 @@ from asynclm.demo.axis import axis_step, axis_ticks, duration, tick_label
 from asynclm.demo.lanes import Activity, CallSpan, Segment, Timeline
 from asynclm.demo.markup import Markup, element, join
 from asynclm.demo.palette import drawing_css
-from asynclm.demo.transcript import Landed
+from asynclm.demo.transcript import Landed, Landing
 from asynclm.session.state import Delivery, Result
 
 WIDTH = 1120
+_LEFT = 18
 _LABELS = 190
 _RIGHT = 40
 _TICKS = 8
@@ -40,12 +41,12 @@ def render_svg(runs: Sequence[Timeline]) -> str:
     y = 18.0
     parts: list[Markup] = []
     for number, run in enumerate(runs):
-        parts.append(element("text", run.title, x=18, y=y + 12, class_="head"))
+        parts.append(element("text", run.title, x=_LEFT, y=y + 12, class_="head"))
         parts.append(element("text", facts(run), x=_LABELS, y=y + 12, class_="fact"))
         drawing, height = _drawing(run, span, f"w{number}")
         parts.append(element("g", drawing, transform=f"translate(0 {y + 26:.0f})"))
         y += 26 + height + 26
-    parts.append(element("g", *_legend(), transform=f"translate(0 {y:.0f})"))
+    parts.append(element("g", *_legend("legend"), transform=f"translate(0 {y:.0f})"))
     height = y + 34
     title = "Timelines of " + ", ".join(run.title for run in runs)
     return element(
@@ -71,15 +72,15 @@ def run_svg(run: Timeline, span_ms: int, ident: str) -> Markup:
         element("title", f"Timeline of {run.title}", id=f"{ident}-title"),
         element("desc", description(run), id=f"{ident}-desc"),
         drawing,
-        viewBox=f"0 0 {WIDTH} {height:.0f}",
+        viewBox=f"{_LEFT} 0 {WIDTH - _LEFT} {height:.0f}",
         role="img",
         aria_labelledby=f"{ident}-title {ident}-desc",
     )
 
 
-def legend_svg() -> Markup:
-    """What the shapes mean, for a page."""
-    return element("svg", *_legend(), viewBox=f"0 0 {WIDTH} 24", aria_hidden="true")
+def legend_svg(ident: str) -> Markup:
+    """What the shapes mean, for a page; `ident` is unique on it."""
+    return element("svg", *_legend(ident), viewBox=f"{_LEFT} 0 {WIDTH - _LEFT} 24", aria_hidden="true")
 
 
 def facts(run: Timeline) -> str:
@@ -94,7 +95,9 @@ def description(run: Timeline) -> str:
     """A run in words, for those who do not see the drawing."""
     sentences = [f"{run.title}: {facts(run)}."]
     for call in run.calls:
-        said = f"Call {call.label} to {call.function or 'an unreadable function'}: written at {duration(call.emitted_ms)}"
+        said = (
+            f"Call {call.label} to {call.function or 'an unreadable function'}: written at {duration(call.emitted_ms)}"
+        )
         said += ", never started" if call.dispatched_ms is None else f", started at {duration(call.dispatched_ms)}"
         if call.resolved_ms is not None and call.result is not None:
             said += f", resolved {call.result} at {duration(call.resolved_ms)}"
@@ -115,11 +118,12 @@ def _drawing(run: Timeline, span_ms: int, pattern: str) -> tuple[Markup, float]:
     calls_y = model_y + _MODEL_HEIGHT + 14
     height = calls_y + _LANE * len(run.calls)
     parts = [_pattern(pattern), *_axis(scale, height), *_words(words, scale, model_y)]
-    parts.append(element("text", "model", x=18, y=model_y + 14, class_="name"))
+    parts.append(element("text", "model", x=_LEFT, y=model_y + 14, class_="name"))
     for number, call in enumerate(run.calls):
         parts += _links(call, scale, model_y + _MODEL_HEIGHT, calls_y + _LANE * number)
     for segment in run.segments:
         parts += _segment(segment, scale, model_y, pattern)
+    parts += _notches(run, scale, model_y)
     for number, call in enumerate(run.calls):
         parts += _call(call, scale, calls_y + _LANE * number)
     return join(parts), height
@@ -174,6 +178,14 @@ def _segment(segment: Segment, scale: _Scale, y: float, pattern: str) -> Iterato
         yield element("line", title, x1=x, x2=x + width, y1=line, y2=line, class_="held")
 
 
+def _notches(run: Timeline, scale: _Scale, y: float) -> Iterator[Markup]:
+    """Where interrupts stand in the model's stream."""
+    for landed in run.interrupts:
+        if landed.landing in (Landing.TEXT, Landing.BLOCK):
+            x = scale.x(landed.time_ms)
+            yield element("line", x1=x, x2=x, y1=y, y2=y + _MODEL_HEIGHT, class_="notch")
+
+
 def _links(call: CallSpan, scale: _Scale, top: float, y: float) -> Iterator[Markup]:
     """From the model's lane down to the call, and back up to where its result came in."""
     emitted = scale.x(call.emitted_ms)
@@ -188,7 +200,7 @@ def _call(call: CallSpan, scale: _Scale, y: float) -> Iterator[Markup]:
     middle = y + _LANE / 2
     label = element("tspan", call.label, class_="name")
     function = element("tspan", call.function, class_="fn", dx=7)
-    yield element("text", label, function, x=18, y=middle + 4)
+    yield element("text", label, function, x=_LEFT, y=middle + 4)
     end = _end_ms(call, scale)
     parts = [element("title", _call_title(call))]
     started = call.dispatched_ms if call.dispatched_ms is not None else (call.resolved_ms or end)
@@ -221,8 +233,9 @@ def _ending(call: CallSpan, x: float, y: float) -> Iterator[Markup]:
         said = f"{said} {str(call.result).replace('_', ' ')}".strip()
     if said:
         after = x + 9 + _CHAR * len(said) < WIDTH
-        place = {"x": x + 9, "text_anchor": "start"} if after else {"x": x - 9, "text_anchor": "end"}
-        yield element("text", said, **place, y=y + 4 if after else y - 8, class_="axis")
+        at, anchor = (x + 9, "start") if after else (x - 9, "end")
+        height = y + 4 if after else y - 8
+        yield element("text", said, x=at, y=height, text_anchor=anchor, class_="axis halo")
 
 
 def _end_ms(call: CallSpan, scale: _Scale) -> float:
@@ -252,23 +265,25 @@ def _tone(call: CallSpan) -> str:
     return "none" if call.result in (None, Result.NONE, Result.CANCELLED) else "bad"
 
 
-def _legend() -> Iterator[Markup]:
+def _legend(ident: str) -> Iterator[Markup]:
     entries = (
-        (element("rect", x=0, y=3, width=18, height=12, class_="text"), "decoding text", 18),
-        (element("rect", x=0, y=3, width=18, height=12, class_="block"), "writing a call or trap", 18),
-        (join((_pattern("legend-wait"), _hatched())), "standing still for results", 18),
-        (element("line", x1=0, x2=18, y1=9, y2=9, class_="held"), "call held", 18),
-        (element("rect", x=0, y=4, width=18, height=10, rx=2, class_="run"), "call running", 18),
-        (element("line", x1=0, x2=18, y1=9, y2=9, class_="queue"), "result waits for a safe point", 18),
+        (element("rect", x=0, y=3, width=16, height=12, class_="prefill"), "prompt", 16),
+        (element("rect", x=0, y=3, width=16, height=12, class_="text"), "text", 16),
+        (element("rect", x=0, y=3, width=16, height=12, class_="block"), "writing a call or trap", 16),
+        (_hatched(ident), "standing still for results", 16),
+        (element("line", x1=0, x2=16, y1=9, y2=9, class_="held"), "call held", 16),
+        (element("rect", x=0, y=4, width=16, height=10, rx=2, class_="run"), "call running", 16),
+        (element("line", x1=0, x2=16, y1=9, y2=9, class_="queue"), "result queued", 16),
         (element("circle", cx=5, cy=9, r=4.5, class_="ok"), "result in the context", 10),
         (element("path", d="M0 5h10l-5 7z", class_="word"), "a word from outside", 10),
     )
-    x = 18.0
+    x = float(_LEFT)
     for shape, meaning, width in entries:
         label = element("text", meaning, x=width + 6, y=13, class_="axis")
         yield element("g", shape, label, transform=f"translate({x:.0f} 0)")
-        x += width + 6 + _CHAR * len(meaning) * 0.97 + 16
+        x += width + 6 + 5.6 * len(meaning) + 14
 
 
-def _hatched() -> Markup:
-    return element("rect", x=0, y=3, width=18, height=12, fill="url(#legend-wait)", class_="waitbox")
+def _hatched(ident: str) -> Markup:
+    box = element("rect", x=0, y=3, width=16, height=12, fill=f"url(#{ident})", class_="waitbox")
+    return join((_pattern(ident), box))

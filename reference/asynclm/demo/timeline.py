@@ -119,7 +119,8 @@ class TimelineBuilder:
         if report.control is Control.CALL:
             self._call_began_ms = self._now_ms
         if self._activity.decoding:
-            self._activity = Activity.TEXT if report.in_block is None else Activity.BLOCK
+            opens = report.control is not None and not report.text
+            self._activity = Activity.BLOCK if report.in_block or opens else Activity.TEXT
         self._switch(Activity.TEXT)
         self._last_token_ms = self._now_ms
 

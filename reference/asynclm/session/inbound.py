@@ -66,7 +66,7 @@ class Inbound:
 
     def _queue_full(self) -> Refusal | None:
         limit = self._core.config.limits.max_queued
-        if self._core.queue.refusable >= limit:
+        if len(self._core.queue) >= limit:
             return RejectReason.QUEUE_FULL, f"{limit} interrupts are queued, which is the limit"
         return None
 
@@ -164,13 +164,20 @@ class Inbound:
     def _reject(self, event: InterruptReceived, reason: RejectReason, message: str) -> None:
         report = InterruptRejected(
             token_index=self._core.input_index,
-            source=event.source if event.source is not None else f"call {event.call_index}",
+            source=self._source(event),
             reason=reason,
             message=message,
             payload=event.payload,
             client_seq=event.client_seq,
         )
         self._core.out.add(Phase.ACCEPTED, report)
+
+    def _source(self, event: InterruptReceived) -> str:
+        """The source as it was given, or the id of the call that was given by index; empty if it has none."""
+        if event.source is not None:
+            return event.source
+        call = self._find(event)
+        return (call.id or "") if call is not None else ""
 
 
 def _brief(payload: str) -> str:

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from asynclm.cml.control import Status
+from asynclm.cml.literals import MAX_DEPTH
 from asynclm.session.state import ErrorType
 
 _FAULTS = (Status.ERROR, Status.TIMEOUT, Status.CANCELLED)
@@ -50,8 +51,10 @@ def json_fault(status: Status, payload: str) -> str | None:
     """
     try:
         value = json.loads(payload, parse_int=_number, parse_float=_number, parse_constant=_no_constant)
+        if _depth(value) > MAX_DEPTH:
+            raise RecursionError
     except RecursionError:
-        return "payload: JSON nested too deeply"
+        return f"payload: JSON nested deeper than {MAX_DEPTH} levels"
     except ValueError as error:
         return f"payload: not JSON: {error}"
     if status in _FAULTS:
@@ -78,6 +81,15 @@ def _progress_shape(value: object) -> str | None:
         if fraction is None or (isinstance(fraction, float) and 0.0 <= fraction <= 1.0):
             return None
     return 'payload of status progress: must be {"message": text, "fraction": 0 to 1, or null}'
+
+
+def _depth(value: object) -> int:
+    """Levels of nested lists and objects."""
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, (list, dict))]:
+        depth += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return depth
 
 
 def _number(spelling: str) -> float:

@@ -41,11 +41,6 @@ class Accepted:
         """Whether a person or another model speaks, which ends every trap (SEMANTICS 4.2)."""
         return self.wakes and (self.source == "@user" or self.source.startswith("@agent."))
 
-    @property
-    def refusable(self) -> bool:
-        """Whether its kind counts against the queue limit (SEMANTICS 4.7)."""
-        return not self.status.terminal or (self.source.startswith("@") and self.source != "@runtime")
-
     def row(self) -> InterruptRow:
         """Its row in the ledger; UNDELIVERED without a reason as long as it is queued."""
         delivered = self.token_index is not None
@@ -95,11 +90,6 @@ class InterruptQueue:
         self.record.append(interrupt)
         self._queued[interrupt.number] = interrupt
         return interrupt
-
-    @property
-    def refusable(self) -> int:
-        """How many queued interrupts count against the queue limit."""
-        return sum(interrupt.refusable for interrupt in self._queued.values())
 
     @property
     def wakes(self) -> bool:

@@ -180,28 +180,28 @@ class Stream:
 
     def _close(self, block: ParsedBlock) -> None:
         self._hold.boundary()
-        cell = self._core.cell
-        if cell.state is State.IN_TEXT_SEQUENCE:
-            cell.move(Trigger.SEQUENCE_WHOLE)
+        state = self._core.cell.state
+        if state is State.IN_TEXT_SEQUENCE:
+            self._core.cell.move(Trigger.SEQUENCE_WHOLE)
             return
-        in_call = cell.state is State.IN_CALL
-        cell.move(Trigger.BLOCK_CLOSED)
         if isinstance(block, Malformed):
             self._core.notice(NoticeCode.MALFORMED_BLOCK, f"{block.opened.value} block: {block.message}")
-        if in_call:
-            assert isinstance(block, Call | Malformed)
-            self._close_call(block)
-        elif isinstance(block, Trap):
-            if not self._spent:
-                self._waits.enter(block)
-        else:
-            assert isinstance(block, Malformed)
+        trap = self._close_call(block) if isinstance(block, Call | Malformed) and state is State.IN_CALL else None
+        if isinstance(block, Malformed) and state is State.IN_TRAP:
             payload = error_payload(ErrorType.TRAP, block.message, retryable=True)
             self._core.accept("@runtime", Status.ERROR, payload)
+        if isinstance(block, Trap):
+            trap = block
+        if trap is None or self._spent:
+            self._core.cell.move(Trigger.BLOCK_CLOSED)
+        else:
+            self._waits.enter(trap, implicit=state is State.IN_CALL)
 
-    def _close_call(self, block: Call | Malformed) -> None:
+    def _close_call(self, block: Call | Malformed) -> Trap | None:
+        """Hands a call over; gives the trap that SYNC puts behind it [SES-060]."""
         call = self._desk.emit(block)
         if call.builtin and not call.resolved:
             self._cancelling.run_builtin(call)
-        if self._core.config.mode is ExecutionMode.SYNC and call.id is not None and not self._spent:
-            self._waits.enter(Trap(Quantifier.ALL, (call.id,)), implicit=True)
+        if self._core.config.mode is ExecutionMode.SYNC and call.id is not None:
+            return Trap(Quantifier.ALL, (call.id,))
+        return None

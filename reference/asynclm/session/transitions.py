@@ -17,20 +17,20 @@ from asynclm.session.state import State
 
 
 class Trigger(enum.StrEnum):
-    """What moves a session from state to state."""
+    """What moves a session from state to state; the values are the labels of the diagram."""
 
-    SEQUENCE_HELD = "bytes of a text sequence held back"
-    SEQUENCE_WHOLE = "text sequence complete"
+    SEQUENCE_HELD = "text held back"
+    SEQUENCE_WHOLE = "text complete"
     CALL_OPENED = "[CALL]"
     TRAP_OPENED = "[TRAP]"
-    FORGERY_OPENED = "[INTR]"
-    BLOCK_CLOSED = "block ends"
-    TRAP_ENTERED = "trap"
-    TRAP_EXITED = "condition holds, time-out, cannot end"
+    FORGERY_OPENED = "forged [INTR]"
+    BLOCK_CLOSED = "[END], or malformed"
+    TRAP_ENTERED = "[END], waiting begins"
+    TRAP_EXITED = "condition holds, time-out, or it cannot end"
     DRAIN = "end of sequence, calls pending"
-    REST = "end of sequence or length, KEEP"
+    REST = "end of sequence or length, under KEEP"
     WAKE = "interrupt"
-    FINISH = "finish"
+    FINISH = "end of the session"
 
 
 class CallState(enum.StrEnum):
@@ -62,7 +62,6 @@ SESSION: Final[Mapping[State, Mapping[Trigger, State]]] = {
         Trigger.CALL_OPENED: State.IN_CALL,
         Trigger.TRAP_OPENED: State.IN_TRAP,
         Trigger.FORGERY_OPENED: State.IN_TEXT_SEQUENCE,
-        Trigger.TRAP_ENTERED: State.TRAPPED,
         Trigger.DRAIN: State.DRAINING,
         Trigger.REST: State.IDLE,
         Trigger.FINISH: State.FINISHED,
@@ -73,10 +72,12 @@ SESSION: Final[Mapping[State, Mapping[Trigger, State]]] = {
     },
     State.IN_CALL: {
         Trigger.BLOCK_CLOSED: State.DECODING,
+        Trigger.TRAP_ENTERED: State.TRAPPED,
         Trigger.FINISH: State.FINISHED,
     },
     State.IN_TRAP: {
         Trigger.BLOCK_CLOSED: State.DECODING,
+        Trigger.TRAP_ENTERED: State.TRAPPED,
         Trigger.FINISH: State.FINISHED,
     },
     State.TRAPPED: {

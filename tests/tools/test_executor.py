@@ -595,3 +595,80 @@ async def test_closing_answers_every_call() -> None:
 def test_limits_must_be_positive(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0"):
         ToolExecutor([], on_update=lambda update: None, **{name: 0})
+
+
+async def test_a_coroutine_that_ignores_its_cancel_is_left_behind_until_it_ends() -> None:
+    inside, gate, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def stubborn() -> str:
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await gate.wait()
+        over.set()
+        return "too late"
+
+    listener = Listener()
+    executor = ToolExecutor([stubborn], on_update=listener, max_concurrency=1)
+    executor.submit(call("stubborn"))
+    await inside.wait()
+    executor.cancel("s", 0)
+    assert (executor.abandoned, executor.running) == (1, 0)
+    gate.set()
+    await over.wait()
+    await executor.aclose()
+    assert (executor.abandoned, [u.status for u in listener.updates]) == (0, [Status.CANCELLED])
+
+
+async def test_a_cancelled_generator_in_a_thread_ends_at_its_next_update() -> None:
+    inside = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    closed: asyncio.Future[None] = loop.create_future()
+    go_on = threading.Event()
+
+    @tool
+    def count() -> Iterator[Partial]:
+        try:
+            yield Partial(0)
+            loop.call_soon_threadsafe(inside.set)
+            go_on.wait()
+            while True:
+                yield Partial(1)
+        finally:
+            loop.call_soon_threadsafe(closed.set_result, None)
+
+    listener = Listener()
+    executor = ToolExecutor([count], on_update=listener)
+    executor.submit(call("count"))
+    await inside.wait()
+    executor.cancel("s", 0)
+    go_on.set()
+    await closed
+    assert [u.status for u in listener.updates] == [Status.PARTIAL, Status.CANCELLED]
+    await executor.aclose()
+
+
+async def test_a_context_outside_an_executor_is_harmless() -> None:
+    context = ToolContext()
+    context.partial({1})
+    context.progress("half", 0.5)
+    context.raise_if_cancelled()
+    assert (context.cancelled, context.remaining_ms, context.wait_cancelled(0)) == (False, None, False)
+    with pytest.raises(ValueError, match=r"progress.fraction is 1\.5; allowed: 0 to 1"):
+        context.progress("too far", 1.5)
+    context.set_cancelled()
+    with pytest.raises(ToolError, match="cancelled"):
+        context.raise_if_cancelled()
+
+
+async def test_an_exception_that_cannot_be_printed_is_named() -> None:
+    class Broken(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    async def fails() -> None:
+        raise Broken
+
+    assert (await failure(fails))["message"] == "Broken"

@@ -14,7 +14,7 @@ from asynclm.session.events import (
 )
 from asynclm.v1 import session_pb2
 from asynclm.wire import enums
-from asynclm.wire.errors import FieldError
+from asynclm.wire.errors import BAD_EVENT, FieldError
 from asynclm.wire.start import StartRequest, start_from_pb, start_to_pb
 
 
@@ -79,13 +79,13 @@ def client_event_from_pb(pb: session_pb2.ClientEvent) -> ClientInput:
             return ResumeAsked(pb.resume.session_id, pb.resume.last_event_seq)
         case None:
             allowed = ", ".join(f.name for f in session_pb2.ClientEvent.DESCRIPTOR.oneofs_by_name["event"].fields)
-            raise FieldError("event", f"is not given or not known; allowed: {allowed}")
+            raise FieldError("event", f"is not given or not known; allowed: {allowed}", BAD_EVENT)
 
 
 def _interrupt(pb: session_pb2.ClientEvent) -> InterruptReceived:
     body = pb.interrupt
     if body.HasField("source") == body.HasField("call_index"):
-        raise FieldError("interrupt.source", "and call_index: give exactly one of the two")
+        raise FieldError("interrupt.source", "and call_index: give exactly one of the two", BAD_EVENT)
     return InterruptReceived(
         payload=body.payload,
         source=body.source if body.HasField("source") else None,
@@ -104,7 +104,7 @@ def _cancel(pb: session_pb2.ClientEvent) -> CancelRequested:
         case "index":
             return CancelRequested(call_index=pb.cancel_call.index, client_seq=pb.client_seq)
         case None:
-            raise FieldError("cancel_call.call", "is not given; give id or index")
+            raise FieldError("cancel_call.call", "is not given; give id or index", BAD_EVENT)
 
 
 def client_event_to_pb(value: ClientInput, client_seq: int) -> session_pb2.ClientEvent:

@@ -11,8 +11,12 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-DOMAIN = "asynclm.v1"
-"""The domain of this protocol's ErrorInfo reasons."""
+DOMAIN = "asynclm"
+"""The domain of this protocol's ErrorInfo reasons [ERR-004]."""
+
+BAD_FIELD = "BAD_FIELD"
+BAD_EVENT = "BAD_EVENT"
+BAD_TOOL = "BAD_TOOL"
 
 DETAILS_KEY = "grpc-status-details-bin"
 _MAX_MESSAGE_CHARS = 1_000
@@ -28,13 +32,15 @@ class FieldError(WireError):
 
     Attributes:
         field: its path, as in the proto (`start.tools[2].timeout_ms`).
-        message: what it is, cut short, and what is allowed.
+        message: what it is, cut short, and what is allowed [ERR-002].
+        reason: what is wrong in one word, out of the table of the specification [ERR-004].
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, reason: str = BAD_FIELD) -> None:
         super().__init__(f"{field} {message}")
         self.field = field
         self.message = message
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,12 @@ def shorten(value: object, limit: int = _MAX_VALUE_CHARS) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def field_fault(error: FieldError, reason: str = "INVALID_FIELD") -> StatusError:
-    """The fault of a refused field: INVALID_ARGUMENT."""
+def field_fault(error: FieldError) -> StatusError:
+    """The fault of a refused field: INVALID_ARGUMENT with the field's violation [ERR-003]."""
     return StatusError(
         grpc.StatusCode.INVALID_ARGUMENT,
         str(error),
-        reason,
+        error.reason,
         (FieldViolation(error.field, error.message),),
     )
 

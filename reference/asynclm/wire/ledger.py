@@ -8,8 +8,6 @@ from asynclm.session.effects import CallRow, CallTimings, InterruptRow, Usage
 from asynclm.v1 import types_pb2
 from asynclm.wire import enums
 
-_MAX_INDEX = 2**63 - 1
-
 
 def call_row_to_pb(row: CallRow) -> types_pb2.CallRow:
     """The ledger's row for a call."""
@@ -108,9 +106,9 @@ def usage_from_pb(pb: types_pb2.Usage) -> Usage:
 
 
 def reference_to_pb(reference: Reference) -> types_pb2.Reference:
-    """A future. An index beyond 64 bits becomes the largest one: no array has either."""
+    """A future."""
     steps = [
-        types_pb2.PathStep(name=step) if isinstance(step, str) else types_pb2.PathStep(index=min(step, _MAX_INDEX))
+        types_pb2.PathStep(name=step) if isinstance(step, str) else types_pb2.PathStep(index=step)
         for step in reference.path
     ]
     return types_pb2.Reference(id=reference.id, path=steps)

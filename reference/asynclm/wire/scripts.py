@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from asynclm.cml.blocks import Reference
-from asynclm.cml.control import NAME
+from asynclm.cml.blocks import CmlError, Reference
+from asynclm.cml.references import format_reference, parse_reference
 from asynclm.conformance.v1 import scripted_model_pb2
 from asynclm.engine.script import (
     Script,
@@ -21,7 +21,7 @@ from asynclm.engine.script import (
 from asynclm.wire import enums
 from asynclm.wire.errors import FieldError, shorten
 
-_STEP = re.compile(rf"\.({NAME.pattern})|\[(0|[1-9][0-9]{{0,17}})\]", re.ASCII)
+_SCRIPT_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 def script_from_pb(pb: scripted_model_pb2.LoadScriptRequest) -> Script:
@@ -30,6 +30,8 @@ def script_from_pb(pb: scripted_model_pb2.LoadScriptRequest) -> Script:
     Raises:
         FieldError: a field is not allowed.
     """
+    if not _SCRIPT_ID.fullmatch(pb.id):
+        raise FieldError("id", f"is {shorten(pb.id)}; 1 to 128 letters, digits, _, - and . [SCR-012]")
     steps = tuple(_step(step, f"steps[{position}]") for position, step in enumerate(pb.steps))
     try:
         return Script(pb.id, steps)
@@ -52,7 +54,7 @@ def _step(pb: scripted_model_pb2.ScriptStep, path: str) -> ScriptStep:
             case "sample":
                 return ScriptSample(pb.sample.max_tokens, tuple(pb.sample.stop), pb.sample.in_string)
             case "copy":
-                return ScriptCopy(parse_reference(pb.copy.reference, f"{path}.copy.reference"), pb.copy.in_string)
+                return ScriptCopy(_reference(pb.copy.reference, f"{path}.copy.reference"), pb.copy.in_string)
             case None:
                 raise FieldError(path, "is empty; give text, control, end_of_sequence, sample or copy")
     except ScriptError as error:
@@ -78,31 +80,12 @@ def _step_to_pb(step: ScriptStep) -> scripted_model_pb2.ScriptStep:
             sample = scripted_model_pb2.Sample(max_tokens=max_tokens, stop=stop, in_string=in_string)
             return scripted_model_pb2.ScriptStep(sample=sample)
         case ScriptCopy(reference, in_string):
-            copy = scripted_model_pb2.Copy(reference=write_reference(reference), in_string=in_string)
+            copy = scripted_model_pb2.Copy(reference=format_reference(reference), in_string=in_string)
             return scripted_model_pb2.ScriptStep(copy=copy)
 
 
-def parse_reference(text: str, path: str) -> Reference:
-    """Reads a reference as it is written in a call's body: `chair.email`, `pages[0].title`.
-
-    Raises:
-        FieldError: it is not one.
-    """
-    head = NAME.match(text)
-    position = head.end() if head else -1
-    steps: list[str | int] = []
-    while 0 <= position < len(text):
-        step = _STEP.match(text, position)
-        if step is None:
-            position = -1
-            break
-        steps.append(step[1] if step[1] is not None else int(step[2]))
-        position = step.end()
-    if head is None or position < 0:
-        raise FieldError(path, f"is {shorten(text)}; an id, then .name and [index] steps")
-    return Reference(head[0], tuple(steps))
-
-
-def write_reference(reference: Reference) -> str:
-    """Writes a reference as in a call's body."""
-    return reference.id + "".join(f".{s}" if isinstance(s, str) else f"[{s}]" for s in reference.path)
+def _reference(text: str, path: str) -> Reference:
+    try:
+        return parse_reference(text)
+    except CmlError as error:
+        raise FieldError(path, f"is {shorten(text)}: {error}") from None

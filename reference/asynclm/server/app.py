@@ -42,7 +42,7 @@ class Server:
         self.options = options or ServerOptions()
         self.hub = SessionHub(engine, self.options, tools or ToolSet())
         self.port = 0
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
         self._stopped = False
 

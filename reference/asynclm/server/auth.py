@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
+
+from asynclm.server.context import Context
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 """Services that need no token."""
 
 
-class BearerTokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class BearerTokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Refuses rpcs without `authorization: Bearer TOKEN` as UNAUTHENTICATED."""
 
     def __init__(self, token: str) -> None:
@@ -20,9 +24,9 @@ class BearerTokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler:
         """Lets an rpc through or swaps its handler for a refusal of the same shape."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(OPEN_SERVICES):
@@ -34,13 +38,13 @@ class BearerTokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return _refusal(handler)
 
 
-def _refusal(handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-    async def refuse(_: Any, context: grpc.aio.ServicerContext) -> Any:
+def _refusal(handler: Handler) -> Handler:
+    async def refuse(_: Any, context: Context) -> Any:
         await context.abort(
             grpc.StatusCode.UNAUTHENTICATED, "authorization: missing or wrong; send 'Bearer TOKEN' in the metadata"
         )
 
-    async def refuse_stream(_: Any, context: grpc.aio.ServicerContext) -> Any:
+    async def refuse_stream(_: Any, context: Context) -> Any:
         await refuse(_, context)
         yield  # a generator, as streaming handlers are
 

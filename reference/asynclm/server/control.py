@@ -7,6 +7,7 @@ import asyncio
 import grpc
 
 from asynclm.engine.loop import SessionNotFoundError
+from asynclm.server.context import Context
 from asynclm.server.hub import SessionHub
 from asynclm.server.registry import SessionRecord
 from asynclm.session.effects import CallRow, InterruptRow, Usage
@@ -16,8 +17,6 @@ from asynclm.v1 import control_pb2, control_pb2_grpc
 from asynclm.wire.errors import FieldError, StatusError, abort, field_fault, shorten
 from asynclm.wire.info import server_info_to_pb, session_detail_to_pb, summary_to_pb
 from asynclm.wire.values import SessionDetail, SessionSummary
-
-Context = grpc.aio.ServicerContext
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000

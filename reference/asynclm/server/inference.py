@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import grpc
 
+from asynclm.server.context import Context
 from asynclm.server.hub import OpenedSession, SessionHub
 from asynclm.session.errors import RemoteProtocolError
 from asynclm.session.events import HalfClosed
@@ -17,11 +18,9 @@ from asynclm.wire.errors import FieldError, StatusError, WireError, abort, field
 from asynclm.wire.reports import to_server_event
 from asynclm.wire.start import StartRequest, start_from_pb
 
-Context = grpc.aio.ServicerContext
-
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
-    """Runs sessions for clients. `Resume` comes later and is UNIMPLEMENTED."""
+    """Runs sessions for clients."""
 
     def __init__(self, hub: SessionHub) -> None:
         self._hub = hub
@@ -44,6 +43,13 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         finally:
             reader.cancel()
             self._hub.leave(opened)
+
+    async def Resume(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
+    ) -> NoReturn:
+        """Not yet: this server does not declare RESUME."""
+        message = "this server cannot resume sessions; see GetSession for the ledger of a dropped one"
+        await abort(context, StatusError(grpc.StatusCode.UNIMPLEMENTED, message, "NO_RESUME"))
 
     async def Generate(  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context

@@ -1,0 +1,90 @@
+"""A real server on a real socket, and the generated stubs to talk to it: no client library in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from asynclm.conformance.v1 import scripted_model_pb2_grpc
+from asynclm.engine.script import ScriptStep
+from asynclm.prompt.template import Message, Role, TextPart
+from asynclm.server.app import Server
+from asynclm.v1 import control_pb2_grpc, inference_pb2_grpc, session_pb2
+from asynclm.wire.client_events import ClientInput, client_event_to_pb
+from asynclm.wire.received import from_server_event
+from asynclm.wire.scripts import script_to_pb
+from asynclm.wire.start import StartRequest
+from asynclm.wire.values import ReceivedEvent
+
+PROMPT = (Message(Role.USER, (TextPart("Hello"),)),)
+
+
+@dataclass
+class RawSession:
+    """One Session stream: writes client events in order, keeps what it has read."""
+
+    call: Any
+    events: list[ReceivedEvent] = field(default_factory=list)
+    _seq: int = 0
+
+    async def send(self, value: ClientInput) -> None:
+        self._seq += 1
+        await self.call.write(client_event_to_pb(value, self._seq))
+
+    async def send_raw(self, pb: session_pb2.ClientEvent) -> None:
+        await self.call.write(pb)
+
+    async def next(self) -> ReceivedEvent | None:
+        pb = await self.call.read()
+        if pb is grpc.aio.EOF:
+            return None
+        event = from_server_event(pb)
+        self.events.append(event)
+        return event
+
+    async def until(self, kind: type) -> Any:
+        """Reads up to the next report of a kind and returns it."""
+        while (event := await self.next()) is not None:
+            if isinstance(event.report, kind):
+                return event.report
+        status = await self.call.code()
+        raise AssertionError(f"the stream ended ({status}: {await self.call.details()}) without {kind.__name__}")
+
+    async def all(self) -> list[Any]:
+        """Reads to the end."""
+        while await self.next() is not None:
+            pass
+        return [e.report for e in self.events]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [type(e.report).__name__ for e in self.events]
+
+
+@dataclass
+class Harness:
+    """A server and its stubs."""
+
+    server: Server
+    channel: grpc.aio.Channel
+
+    def __post_init__(self) -> None:
+        self.inference = inference_pb2_grpc.InferenceStub(self.channel)
+        self.control = control_pb2_grpc.ControlStub(self.channel)
+        self.scripts = scripted_model_pb2_grpc.ScriptedModelStub(self.channel)
+
+    async def load(self, script_id: str, *steps: ScriptStep) -> list[int]:
+        return list((await self.scripts.LoadScript(script_to_pb(script_id, steps))).ids_per_step)
+
+    async def session(self, model: str | None = "script:s", **start: Any) -> RawSession:
+        raw = RawSession(self.inference.Session())
+        start.setdefault("messages", PROMPT)
+        await raw.send(StartRequest(model=model, **start))
+        return raw
+
+
+Serve = Callable[..., Any]
+"""Starts a server: `await serve([tools], limits=…, **options)`."""

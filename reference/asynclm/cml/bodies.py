@@ -180,8 +180,7 @@ def _parse_json_fast(text: str) -> Invocation | None:
         references: dict[str, Any] = body.get("refs", {})
         if len(body) != 1 + ("arguments" in body) + ("refs" in body) or type(function) is not str:
             return None
-        if not text.isascii() or "\\u" in text:
-            canonical(body)
+        "".join((function, *literals, *references)).encode()  # refuses half of a surrogate pair
         arguments = [Argument(name, Literal(canonical(value))) for name, value in literals.items()]
         arguments += [Argument(name, parse_reference(value)) for name, value in references.items()]
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):

@@ -85,6 +85,7 @@ class Decoder(Protocol):
         ...
 
 
+@runtime_checkable
 class PieceDecoder(Decoder, Protocol):
     """A decoder of the text form: its units are pieces of text, not ids; `feed` raises TypeError."""
 

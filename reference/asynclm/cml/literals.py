@@ -178,13 +178,13 @@ def _scan(text: str, at: int, python: bool) -> tuple[str, int]:
     while True:
         if text.startswith(("[", "{"), at):
             opening = text[at]
+            if len(stack) == MAX_DEPTH:
+                raise bad_body(text, at, f"lists and objects may nest {MAX_DEPTH} deep")
             after = skip(text, at + 1)
             if text.startswith("]" if opening == "[" else "}", after):
                 out.append("[]" if opening == "[" else "{}")
                 at = after + 1
             else:
-                if len(stack) == MAX_DEPTH:
-                    raise bad_body(text, at, f"lists and objects may nest {MAX_DEPTH} deep")
                 out.append(opening)
                 stack.append(None if opening == "[" else set())
                 at = _next(text, after, stack[-1], out, python)

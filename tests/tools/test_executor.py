@@ -672,3 +672,65 @@ async def test_an_exception_that_cannot_be_printed_is_named() -> None:
         raise Broken
 
     assert (await failure(fails))["message"] == "Broken"
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("submit"), st.sampled_from(["hold", "shared", "fails", "unknown"])),
+            st.tuples(st.just("cancel"), st.integers(0, 12)),
+            st.tuples(st.just("release"), st.integers(0, 12)),
+            st.tuples(st.just("turn"), st.integers(1, 3)),
+        ),
+        max_size=25,
+    ),
+    st.integers(1, 3),
+)
+@settings(max_examples=50)
+def test_every_call_is_answered_once_whatever_happens(operations: list[tuple[str, Any]], limit: int) -> None:
+    gates: dict[int, asyncio.Event] = {}
+    inside: set[int] = set()
+
+    async def hold(i: int, context: ToolContext) -> int:
+        inside.add(i)
+        try:
+            context.partial(i)
+            await gates[i].wait()
+            return i
+        finally:
+            inside.discard(i)
+
+    async def fails() -> None:
+        raise ToolError("no")
+
+    async def main() -> None:
+        listener = Listener()
+        tools = [tool(name="hold")(hold), tool(name="shared", cacheable=True)(hold), tool(fails)]
+        executor = ToolExecutor(tools, on_update=listener, max_concurrency=limit)
+        submitted: list[str] = []
+        for operation, argument in operations:
+            if operation == "submit":
+                index = len(submitted)
+                submitted.append(argument)
+                gates[index] = asyncio.Event()
+                gates.setdefault(-1, asyncio.Event())
+                arguments = {"hold": {"i": index}, "shared": {"i": -1}}.get(argument, {})
+                executor.submit(call(argument, index, **arguments))
+            elif operation == "cancel":
+                answered = any(u.final for u in listener.of(argument))
+                assert executor.cancel("s", argument) == (argument < len(submitted) and not answered)
+            elif operation == "release":
+                gates.get(argument, asyncio.Event()).set()
+            else:
+                for _ in range(argument):
+                    await asyncio.sleep(0)
+                assert len(inside) <= limit
+                assert executor.running <= limit
+        await executor.aclose()
+        for index in range(len(submitted)):
+            updates = listener.of(index)
+            assert [u.final for u in updates] == [False] * (len(updates) - 1) + [True]
+            assert all(u.status is Status.PARTIAL for u in updates[:-1])
+        assert (executor.running, executor.waiting, executor.abandoned, inside) == (0, 0, 0, set())
+
+    asyncio.run(main())

@@ -112,7 +112,7 @@ def test_tools_start_at_dispatch_while_decoding_saturates_the_processors() -> No
 async def test_that_check_catches_an_executor_on_the_loop_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     answers: list[ToolUpdate] = []
-    monkeypatch.setitem(globals(), "MAX_STEPS", 20)
+    monkeypatch.setitem(globals(), "MAX_STEPS", 5)
     executor = ToolExecutor(logging_tools(log), on_update=answers.append)
     decode(log, lambda: executor.submit(call(0, "coroutine")), lambda: bool(answers))
     assert log == ["dispatch", "decoding ends"]

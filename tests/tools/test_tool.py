@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import jsonschema
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -407,6 +407,7 @@ ARGUMENTS = st.dictionaries(
 
 
 @given(ARGUMENTS)
+@settings(max_examples=60)
 def test_what_the_schema_allows_the_function_takes(arguments: dict[str, Any]) -> None:
     """The runtime validates by the schema and the executor by pydantic; the schema is never the wider one."""
     try:

@@ -1,7 +1,7 @@
-"""A second reading of CML, by lark from the grammar files, written apart from the parser that the tests hold it against.
+"""A second reading of CML, by lark from the grammar files, written apart from the parser that tests hold it against.
 
-Escapes are split off by one regular expression; the lexer cuts the stream at control tokens, and lexes each text with the
-terminals of its place; trees become blocks; and what the grammar leaves to a check after parsing is checked here.
+Escapes are split off by one regular expression; the lexer cuts the stream at control tokens, and lexes each text with
+the terminals of its place; trees become blocks; and what the grammar leaves to a check after parsing is checked here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from copy import copy
 from typing import Any
 
 from lark import Lark, Token, Tree
-from lark.exceptions import LarkError
 from lark.common import LexerConf
+from lark.exceptions import LarkError
 from lark.lexer import BasicLexer, Lexer, LexerState
 from lark.utils import TextSlice
 
@@ -36,7 +36,7 @@ from asynclm.cml.grammar import lark_grammar
 
 Items = list[str | Control]
 
-RESERVED = "true false null True False None all any within cml".split()
+RESERVED = frozenset({"true", "false", "null", "True", "False", "None", "all", "any", "within", "cml"})
 MAX_DEPTH = 64
 
 _CUT = re.compile(r"(\\*)(\[(?:CALL|INTR|TRAP|END|HEAD)\])")
@@ -54,7 +54,7 @@ _PLACES = {
 }
 
 
-class NotCml(Exception):
+class NotCmlError(Exception):
     """The document is not in the language, or fails a check after parsing; `code` is None for the former."""
 
     def __init__(self, code: CmlErrorCode | None, why: str) -> None:
@@ -90,12 +90,12 @@ def read(items: Items, language: BodyLanguage, *, parser: str = "lalr", spaced: 
         spaced: whether a payload has one space on each side that does not belong to it (text form).
 
     Raises:
-        NotCml: the items are no document.
+        NotCmlError: the items are no document.
     """
     try:
         tree = _lark(language, parser).parse(items)  # type: ignore[arg-type]
     except LarkError as error:
-        raise NotCml(None, str(error)) from error
+        raise NotCmlError(None, str(error)) from error
     return tuple(_block(child, language, spaced) for child in tree.children)
 
 
@@ -199,14 +199,14 @@ def _milliseconds(seconds: str) -> int:
 
 def _id(name: str) -> str:
     if name in RESERVED:
-        raise NotCml(CmlErrorCode.RESERVED_ID, f"reserved id {name}")
+        raise NotCmlError(CmlErrorCode.RESERVED_ID, f"reserved id {name}")
     return name
 
 
 def _reference(text: str) -> Reference:
     match = _REFERENCE.fullmatch(text)
     if match is None:
-        raise NotCml(CmlErrorCode.BAD_BODY, f"no reference: {text}")
+        raise NotCmlError(CmlErrorCode.BAD_BODY, f"no reference: {text}")
     steps = [step for step in re.split(r"\.|(\[[0-9]+\])", match[2]) if step]
     return Reference(_id(match[1]), tuple(int(step[1:-1]) if step[0] == "[" else step for step in steps))
 
@@ -265,7 +265,7 @@ def _unique(arguments: list[Argument]) -> tuple[Argument, ...]:
 
 def _check_unique(names: list[str]) -> None:
     if len(set(names)) != len(names):
-        raise NotCml(CmlErrorCode.REPEATED_ARGUMENT, f"repeated among {names}")
+        raise NotCmlError(CmlErrorCode.REPEATED_ARGUMENT, f"repeated among {names}")
 
 
 def _members(tree: Tree[Token]) -> list[tuple[str, Tree[Token]]]:
@@ -304,7 +304,7 @@ def _literal(tree: Tree[Token], depth: int) -> str:
     child = _only(tree)
     if isinstance(child, Tree) and child.data in ("array", "object"):
         if depth >= MAX_DEPTH:
-            raise NotCml(CmlErrorCode.BAD_BODY, "nested too deep")
+            raise NotCmlError(CmlErrorCode.BAD_BODY, "nested too deep")
         if child.data == "array":
             elements = [e for part in _find(child, "elements") for e in _spread(part)]
             return f"[{','.join(_literal(element, depth + 1) for element in elements)}]"

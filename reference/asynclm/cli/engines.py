@@ -1,0 +1,63 @@
+"""Engines by their registered names, opened with what the command line says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from asynclm.cli.faults import CliError
+
+if TYPE_CHECKING:
+    from asynclm.engine.base import Engine
+
+GROUP = "asynclm.engines"
+"""The entry-point group that engines register in."""
+
+DEFAULT_ENGINE = "torch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice:
+    """What the command line says of the engine; None leaves a setting to the engine."""
+
+    engine: str = DEFAULT_ENGINE
+    model: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    offline: bool = False
+    max_sequences: int | None = None
+    context_length: int | None = None
+
+
+def open_engine(choice: EngineChoice) -> Engine:
+    """Opens an engine; the first time it may fetch and convert a model, and says so on standard error.
+
+    Raises:
+        CliError: there is no such engine, or what it needs is not installed.
+        UnknownModelError, ModelError, ValueError: as the engine says.
+    """
+    registered = {point.name: point for point in entry_points(group=GROUP)}
+    point = registered.get(choice.engine)
+    if point is None:
+        raise CliError(f"--engine is {choice.engine[:80]!r}; allowed: {', '.join(sorted(registered)) or 'none'}")
+    settings: dict[str, Any] = {
+        "model": choice.model,
+        "dtype": choice.dtype,
+        "device": choice.device,
+        "threads": choice.threads,
+        "max_sequences": choice.max_sequences,
+        "context_length": choice.context_length,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        engine: Engine = point.load()(offline=choice.offline, **given)
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"--engine {choice.engine} needs {error.name}, which is not installed: "
+            "pip install 'asynclm-protocol[reference]'"
+        ) from error
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    return engine

@@ -1,0 +1,194 @@
+"""`asynclm serve`: serves a model until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asynclm.cli.engines import DEFAULT_ENGINE, EngineChoice, open_engine
+from asynclm.cli.faults import CliError
+
+if TYPE_CHECKING:
+    from asynclm.engine.base import Engine
+    from asynclm.server.options import ServerOptions
+    from asynclm.tools.toolset import ToolSet
+
+DEFAULT_PORT = 50151
+
+_MODEL = "Model"
+_PORT = "Port"
+_SAFETY = "Safety"
+_LIMITS = "Limits"
+
+
+def serve(
+    engine: Annotated[str, typer.Option(help="torch, or scripted.", rich_help_panel=_MODEL)] = DEFAULT_ENGINE,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The embedded model's name, a checkpoint folder, or a Hugging Face id. [default: the embedded model]",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.", rich_help_panel=_MODEL)] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.", rich_help_panel=_MODEL)] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", rich_help_panel=_MODEL)] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.", rich_help_panel=_MODEL)] = False,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(help="Tools that the server runs: module, module:name or file.py:name. Repeatable."),
+    ] = None,
+    scripts: Annotated[bool, typer.Option(help="Serve scripted models, for conformance and demonstrations.")] = True,
+    host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_PORT)] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for any free one.", rich_help_panel=_PORT)] = DEFAULT_PORT,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.", rich_help_panel=_SAFETY)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.", rich_help_panel=_SAFETY)] = None,
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="Authority of the clients' certificates (mTLS).", rich_help_panel=_SAFETY)
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token that clients have to send.", rich_help_panel=_SAFETY)
+    ] = None,
+    insecure_allow_remote: Annotated[
+        bool, typer.Option("--insecure-allow-remote", help="Plaintext beyond loopback.", rich_help_panel=_SAFETY)
+    ] = False,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=1, help="Sessions open at once.", rich_help_panel=_LIMITS)
+    ] = None,
+    context_length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens in a context.", rich_help_panel=_LIMITS)
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="What open sessions get to finish on SIGTERM.", rich_help_panel=_LIMITS)
+    ] = 10.0,
+) -> None:
+    """Serve a model and its tools over gRPC. SIGTERM or Ctrl-C drains: open sessions may finish."""
+    from asynclm.tools.load import load_tools
+    from asynclm.tools.toolset import ToolSet
+
+    own = ToolSet()
+    for target in tools or ():
+        own = own | load_tools(target)
+    options = _options(
+        host=host,
+        port=port,
+        tls=(tls_cert, tls_key, tls_ca),
+        token_file=token_file,
+        allow_remote=insecure_allow_remote,
+        scripts=scripts,
+        max_sessions=max_sessions,
+        context_length=context_length,
+        drain_seconds=drain_seconds,
+    )
+    _check_port(options)
+    opened = open_engine(
+        EngineChoice(
+            engine=engine,
+            model=model,
+            dtype=dtype,
+            device=device,
+            threads=threads,
+            offline=offline,
+            max_sequences=max_sessions,
+            context_length=context_length,
+        )
+    )
+    asyncio.run(_serve(opened, options, own))
+
+
+async def _serve(engine: Engine, options: ServerOptions, tools: ToolSet) -> None:
+    from asynclm.server.app import Server
+
+    async with Server(engine, options, tools) as server:
+        for line in _announcement(server.address, engine, options, tools):
+            typer.echo(line)
+        await server.serve_until_signal()
+    typer.echo("stopped")
+
+
+def _announcement(address: str, engine: Engine, options: ServerOptions, tools: ToolSet) -> list[str]:
+    info = engine.info
+    about = ", ".join(f"{name} {value}" for name, value in info.description.items())
+    safety = "TLS" if options.tls else "plaintext"
+    safety += ", clients show a certificate" if options.tls and options.tls.client_ca else ""
+    safety += ", bearer token" if options.token else ""
+    return [
+        f"listening on {address} ({safety})",
+        f"model {info.model} ({info.name}{f', {about}' if about else ''}), context of {info.context_length} tokens",
+        f"tools {', '.join(tools.names) or 'none of its own'}; scripted models {'on' if options.scripts else 'off'}",
+        f"Ctrl-C or SIGTERM stops it; open sessions get {options.drain_seconds:g} s to finish",
+    ]
+
+
+def _options(
+    *,
+    host: str,
+    port: int,
+    tls: tuple[Path | None, Path | None, Path | None],
+    token_file: Path | None,
+    allow_remote: bool,
+    scripts: bool,
+    max_sessions: int | None,
+    context_length: int | None,
+    drain_seconds: float,
+) -> ServerOptions:
+    import dataclasses
+
+    from asynclm.server.options import ServerLimits, ServerOptions, Tls
+    from asynclm.session.config import Limits
+
+    certificate, key, authority = tls
+    if (certificate is None) != (key is None):
+        raise CliError("--tls-cert and --tls-key: give both or neither")
+    if authority is not None and certificate is None:
+        raise CliError("--tls-ca needs --tls-cert and --tls-key")
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key), ("--tls-ca", authority)):
+        if path is not None and not path.is_file():
+            raise CliError(f"{option}: there is no file {path}")
+    limits = ServerLimits()
+    session_limits = Limits()
+    if max_sessions is not None:
+        limits = dataclasses.replace(limits, max_sessions=max_sessions)
+    if context_length is not None:
+        session_limits = dataclasses.replace(session_limits, context_length=context_length)
+    try:
+        return ServerOptions(
+            host=host,
+            port=port,
+            tls=Tls(certificate=certificate, key=key, client_ca=authority) if certificate and key else None,
+            token=_token(token_file),
+            allow_remote_plaintext=allow_remote,
+            scripts=scripts,
+            drain_seconds=drain_seconds,
+            limits=limits,
+            session_limits=session_limits,
+        )
+    except ValueError as error:
+        raise CliError(str(error)) from None
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        raise CliError(f"--token-file {path}: has to hold one token of printable ASCII")
+    return token
+
+
+def _check_port(options: ServerOptions) -> None:
+    """Refuses a port that is in use before a model is loaded for seconds; the server has the last word."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise CliError(f"--port {options.port}: cannot listen on {options.address}: {error.strerror}") from None

@@ -207,16 +207,12 @@ def check_index(index: Path, pages: Iterable[Path], root: Path) -> Iterator[Prob
             yield Problem(index.relative_to(root).as_posix(), 1, f"{page.name} is missing from the index")
 
 
-def check_examples(page: str, text: str) -> Iterator[tuple[int, str]]:
-    """The fenced CML examples of a page: line and text. A fence ```cml holds one well-formed document a block."""
+def cml_examples(text: str) -> Iterator[tuple[int, str]]:
+    """The fenced `cml` examples of a page: line and text, each one well-formed document."""
     lines = text.splitlines()
-    at = 0
-    while at < len(lines):
-        if lines[at].strip() == "```cml":
-            end = lines.index("```", at + 1)
-            yield at + 2, "\n".join(lines[at + 1 : end])
-            at = end
-        at += 1
+    for at, line in enumerate(lines):
+        if line.strip() == "```cml":
+            yield at + 2, "\n".join(lines[at + 1 : lines.index("```", at + 1)])
 
 
 def draft_pages(root: Path = ROOT) -> list[Path]:

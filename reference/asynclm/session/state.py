@@ -58,7 +58,6 @@ class ErrorType(enum.StrEnum):
     PAYLOAD = "payload"
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
-    TOOL = "tool"
 
 
 class RejectReason(enum.StrEnum):

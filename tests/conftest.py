@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from asynclm.engine.torch.cache import publish
 from asynclm.engine.torch.manager import DEFAULT_MODEL, resolve_model
 from asynclm.engine.torch.wheels import PinnedWheel, fetch_member
 from asynclm.prompt.hf_tokenizer import HfTokenizer
+
+settings.register_profile("random", deadline=None)
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
+"""The same examples in every run; `--hypothesis-profile=random` looks for new ones."""
 
 LLAMA_MODELS = PinnedWheel(
     distribution="llama-models",

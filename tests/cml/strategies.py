@@ -10,6 +10,9 @@ from asynclm.cml.codec import EOS, Item
 from asynclm.cml.control import RESERVED_IDS, BodyLanguage, Control, Quantifier, Status
 from asynclm.cml.literals import render_literal
 
+FEW = 40
+"""Examples of a test that draws whole documents; `test_thoroughly` draws many."""
+
 FRAGMENTS = [
     *(control.value for control in Control),
     *(

@@ -4,15 +4,16 @@ import ast
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.cml.attempts import attempt
+from tests.cml.strategies import FEW, FRAGMENTS, invocations, names, texts
 
 from asynclm.cml import bodies as module
 from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Invocation, Literal, Reference
 from asynclm.cml.bodies import bind_positional, parse_body, render_body
 from asynclm.cml.control import BodyLanguage
 from asynclm.cml.literals import render_literal
-from tests.cml.strategies import FRAGMENTS, invocations, names, texts
 
 PYTHON, JSON = BodyLanguage.PYTHON, BodyLanguage.JSON
 B, R, I = CmlErrorCode.BAD_BODY, CmlErrorCode.REPEATED_ARGUMENT, CmlErrorCode.RESERVED_ID  # noqa: E741
@@ -43,13 +44,14 @@ json_like = st.lists(
 
 
 def outcome(language: BodyLanguage, text: str) -> Any:
-    try:
-        return parse_body(language, text)
-    except CmlError as error:
-        assert 0 <= error.offset <= len(text)
-        return error.code, error.offset
+    found = attempt(parse_body, language, text)
+    if isinstance(found, Invocation):
+        return found
+    assert 0 <= found.offset <= len(text)
+    return found.code, found.offset
 
 
+@settings(max_examples=FEW)
 @given(st.data(), st.sampled_from(BodyLanguage))
 def test_what_is_written_is_read_back(data: st.DataObject, language: BodyLanguage) -> None:
     invocation = data.draw(invocations(language))
@@ -233,7 +235,13 @@ def test_what_is_no_json_call_is_refused_where_it_goes_wrong(text: str, code: Cm
 
 @pytest.mark.parametrize(
     "invocation",
-    [Invocation("a b"), Invocation(""), Invocation("f."), Invocation("f", arguments(**{"a b": "1"})), Invocation("f", arguments(x=Reference("all")))],
+    [
+        Invocation("a b"),
+        Invocation(""),
+        Invocation("f."),
+        Invocation("f", arguments(**{"a b": "1"})),
+        Invocation("f", arguments(x=Reference("all"))),
+    ],
 )  # fmt: skip
 def test_what_python_call_cannot_spell_is_not_written(invocation: Invocation) -> None:
     with pytest.raises(CmlError):

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from tests.cml.strategies import ids
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode
 from asynclm.cml.control import RESERVED_IDS
 from asynclm.cml.ids import check_id, shown
-from tests.cml.strategies import ids
 
 
 @given(ids)

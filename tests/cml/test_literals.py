@@ -5,8 +5,10 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.cml.attempts import attempt
+from tests.cml.strategies import FEW, FRAGMENTS, literals, plain_text, texts
 
 from asynclm.cml import literals as module
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Literal
@@ -19,7 +21,6 @@ from asynclm.cml.literals import (
     scan_string,
     scan_value,
 )
-from tests.cml.strategies import FRAGMENTS, literals, plain_text, texts
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -47,13 +48,14 @@ json_like = st.lists(
 
 
 def outcome(scan: Any, text: str, python: bool) -> Any:
-    try:
-        return scan(text, 0, python=python)
-    except CmlError as error:
-        assert 0 <= error.offset <= len(text)
-        return error.code, error.offset
+    found = attempt(scan, text, 0, python=python)
+    if isinstance(found, CmlError):
+        assert 0 <= found.offset <= len(text)
+        return found.code, found.offset
+    return found
 
 
+@settings(max_examples=FEW)
 @given(literals)
 def test_canonical_text_is_read_to_itself(literal: Literal) -> None:
     for python in (True, False):

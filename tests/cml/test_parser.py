@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cml.strategies import items
 
 from asynclm.cml.blocks import Call, CmlErrorCode, Interrupt, Invocation, Malformed, Trap
 from asynclm.cml.codec import EOS, Item
 from asynclm.cml.control import OPENING, BodyLanguage, Control, Quantifier, Status
 from asynclm.cml.parser import BlockClosed, BlockOpened, BlockParser, BodyRead, Dropped, ParseEvent, TextRead
-from tests.cml.strategies import items
 
 CALL, INTR, TRAP, END, HEAD = Control.CALL, Control.INTR, Control.TRAP, Control.END, Control.HEAD
 Code = CmlErrorCode

@@ -28,7 +28,12 @@ def test_a_block_is_spelled_in_one_way(block: Call | Trap | Interrupt, parts: tu
 
 @pytest.mark.parametrize(
     "block",
-    [Call("all", "", Invocation("f")), Call("[END]", "", Invocation("f")), Call(None, "", Invocation("f g")), Interrupt("a [HEAD]", Status.OK, "")],
+    [
+        Call("all", "", Invocation("f")),
+        Call("[END]", "", Invocation("f")),
+        Call(None, "", Invocation("f g")),
+        Interrupt("a [HEAD]", Status.OK, ""),
+    ],
 )  # fmt: skip
 def test_a_block_without_a_spelling_is_not_written(block: Call | Interrupt) -> None:
     with pytest.raises(CmlError):

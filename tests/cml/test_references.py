@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given
+from tests.cml.attempts import attempt
+from tests.cml.strategies import references, texts
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Reference
 from asynclm.cml.references import format_reference, parse_reference
-from tests.cml.strategies import references, texts
 
 
 @given(references)
@@ -15,12 +16,11 @@ def test_what_is_written_is_read_back(reference: Reference) -> None:
 
 @given(texts)
 def test_any_text_is_a_reference_with_one_spelling_or_an_error(text: str) -> None:
-    try:
-        reference = parse_reference(text, 5)
-    except CmlError as error:
-        assert error.offset == 5
+    found = attempt(parse_reference, text, 5)
+    if isinstance(found, CmlError):
+        assert found.offset == 5
     else:
-        assert format_reference(reference) == text
+        assert format_reference(found) == text
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cml.attempts import attempt
+from tests.cml.strategies import sources, texts
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode
 from asynclm.cml.control import Status
 from asynclm.cml.sources import format_source, parse_source
-from tests.cml.strategies import sources, texts
 
 
 @given(sources, st.sampled_from(Status))
@@ -17,12 +18,11 @@ def test_what_is_written_is_read_back(source: str, status: Status) -> None:
 
 @given(texts)
 def test_any_text_is_a_source_or_an_error_in_the_text(text: str) -> None:
-    try:
-        source, status = parse_source(text)
-    except CmlError as error:
-        assert 0 <= error.offset <= len(text)
+    found = attempt(parse_source, text)
+    if isinstance(found, CmlError):
+        assert 0 <= found.offset <= len(text)
     else:
-        assert parse_source(format_source(source, status)) == (source, status)
+        assert parse_source(format_source(*found)) == found
 
 
 def test_ok_is_not_written_and_may_be_read() -> None:

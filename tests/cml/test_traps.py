@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cml.attempts import attempt
+from tests.cml.strategies import FRAGMENTS, texts, traps
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Trap
 from asynclm.cml.control import Quantifier
 from asynclm.cml.traps import format_trap, parse_trap
-from tests.cml.strategies import FRAGMENTS, texts, traps
 
 ALL, ANY = Quantifier.ALL, Quantifier.ANY
 words = st.lists(
@@ -22,12 +23,11 @@ def test_what_is_written_is_read_back(trap: Trap) -> None:
 
 @given(st.one_of(texts, words.map("".join), words.map(" ".join)))
 def test_any_text_is_a_condition_or_an_error_in_the_text(text: str) -> None:
-    try:
-        trap = parse_trap(text)
-    except CmlError as error:
-        assert 0 <= error.offset <= len(text)
+    found = attempt(parse_trap, text)
+    if isinstance(found, CmlError):
+        assert 0 <= found.offset <= len(text)
     else:
-        assert parse_trap(format_trap(trap)) == trap
+        assert parse_trap(format_trap(found)) == found
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from asynclm.cml.blocks import Block, CmlError, CmlErrorCode, Malformed, Text
 from asynclm.cml.codec import Item
-from asynclm.cml.control import BodyLanguage, Control, Status
+from asynclm.cml.control import OPENING, BodyLanguage, Control, Status
 from asynclm.cml.detokenise import scrub
 from asynclm.cml.parser import BlockClosed, BlockParser, BodyRead, Dropped, ParseEvent, TextRead
 from asynclm.cml.parts import block_parts, interrupt_parts
@@ -180,17 +180,16 @@ class TextCodec:
 
 
 class _Document:
-    """Parses one text and keeps where everything stands: blocks are short of their escapes, positions are not."""
+    """Parses one text and keeps where everything stands. Parts lie side by side: each starts where the last ended."""
 
     def __init__(self, language: BodyLanguage) -> None:
         self._parser = BlockParser(language, spaced_payloads=True)
         self._texts: list[str] = []
-        self._start = 0
+        self._end = 0
         self._length = 0
-        self._map: list[tuple[int, int]] = []  # (position in the block's raw content, position in the source)
+        self._map: list[tuple[int, int]] = []  # (position in the open block's raw content, position in the source)
 
     def parse(self, text: str) -> Iterator[Located]:
-        end = 0
         for item, start in _items(text):
             end = start + len(item if isinstance(item, str) else item.value)
             if self._parser.open_block is not None:
@@ -198,8 +197,8 @@ class _Document:
                 self._length += len(item) if isinstance(item, str) else 1
             for event in self._parser.feed(item):
                 yield from self._take(event, start, end)
-            if not isinstance(item, str) and item is not Control.HEAD and item is not Control.END:
-                self._start, self._length, self._map = start, 0, []
+            if item in OPENING:
+                self._length, self._map = 0, []
         for event in self._parser.finish():
             self._map.append((self._length, len(text)))
             yield from self._take(event, len(text), len(text))
@@ -207,26 +206,28 @@ class _Document:
 
     def _take(self, event: ParseEvent, start: int, end: int) -> Iterator[Located]:
         if isinstance(event, TextRead):
-            if not self._texts:
-                self._start = start
             self._texts.append(event.text)
         elif not isinstance(event, BodyRead):
             yield from self._flush_text(start)
             if isinstance(event, Dropped):
                 message = f"{event.control.value} outside a block"
-                yield Located(Malformed(event.control, event.code, message), start, end, start)
+                yield self._part(Malformed(event.control, event.code, message), end, start)
             elif isinstance(event, BlockClosed):
                 block = event.block
                 if isinstance(block, Malformed):
                     stop = start if block.code is CmlErrorCode.OPEN_IN_BLOCK else end
-                    yield Located(block, self._start, stop, self._source(block.offset))
+                    yield self._part(block, stop, self._source(block.offset))
                 else:
-                    yield Located(block, self._start, end)
+                    yield self._part(block, end)
 
     def _flush_text(self, end: int) -> Iterator[Located]:
         if self._texts:
-            yield Located(Text("".join(self._texts)), self._start, end)
+            yield self._part(Text("".join(self._texts)), end)
             self._texts = []
+
+    def _part(self, part: Block | Malformed, end: int, error: int | None = None) -> Located:
+        start, self._end = self._end, end
+        return Located(part, start, end, error)
 
     def _source(self, offset: int) -> int:
         raw, source = self._map[bisect_right(self._map, (offset, 1 << 62)) - 1]

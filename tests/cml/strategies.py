@@ -99,7 +99,7 @@ interrupts = st.builds(Interrupt, sources, st.sampled_from(Status), texts)
 
 @st.composite
 def documents(draw: st.DrawFn, language: BodyLanguage) -> tuple[Block, ...]:
-    """Documents as SEMANTICS 2.7 has them: no empty texts, no adjacent ones."""
+    """Documents as [CML-005] has them: no empty texts, no adjacent ones."""
     drawn = draw(st.lists(st.one_of(texts.map(Text), calls(language), traps(), interrupts), max_size=6))
     blocks: list[Block] = []
     for block in drawn:

@@ -192,6 +192,7 @@ def test_the_text_form_has_no_ids() -> None:
     seam: Codec = codec
     assert (dict(seam.control_ids), seam.eos_ids) == ({}, frozenset())
     assert list(seam.encode_text("a")) == list(seam.frame("a", Status.OK, "1")) == []
+    assert list(seam.encode([Text("a")], PYTHON)) == []
 
 
 @pytest.mark.parametrize(

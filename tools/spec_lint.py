@@ -38,9 +38,9 @@ CITED_IN = ("reference", "conformance", "adapters", "proto", "grammar", "tests",
 
 _ID = r"[A-Z]{2,}-[0-9]{3}"
 _DEFINITION = re.compile(rf"\*\*\[({_ID})\]\*\*")
-_CITATION = re.compile(
-    rf"\[({'|'.join(sorted(prefix for prefixes in PREFIXES.values() for prefix in prefixes))})-([0-9]+)\]"
-)
+_PREFIX = "|".join(sorted(prefix for prefixes in PREFIXES.values() for prefix in prefixes))
+_CITATION = re.compile(rf"\b({_PREFIX})-([0-9]{{3,}})\b|\[({_PREFIX})-([0-9]+)\]")
+"""An id, alone in brackets, in a list or in a range; digits other than three only in brackets."""
 _KEYWORD = re.compile(
     r"\b(MUST NOT|MUST|SHALL NOT|SHALL|SHOULD NOT|SHOULD|NOT RECOMMENDED|RECOMMENDED|REQUIRED|MAY|OPTIONAL)\b"
 )
@@ -168,9 +168,10 @@ def check_unique(found: Iterable[Requirement]) -> Iterator[Problem]:
 def check_citations(path: str, text: str, known: frozenset[str]) -> Iterator[Problem]:
     """Checks that every id cited in a text exists."""
     for number, line in enumerate(text.splitlines(), 1):
-        for prefix, digits in _CITATION.findall(line):
-            if f"{prefix}-{digits}" not in known:
-                yield Problem(path, number, f"[{prefix}-{digits}] is not in the specification")
+        for match in _CITATION.finditer(line):
+            cited = match.group().strip("[]")
+            if cited not in known:
+                yield Problem(path, number, f"[{cited}] is not in the specification")
 
 
 def slug(heading: str) -> str:

@@ -134,6 +134,13 @@ def test_a_citation_of_an_id_that_does_not_exist_is_found(number: str) -> None:
     assert list(spec_lint.check_citations("a.py", "see [CML-001]", frozenset({"CML-001"}))) == []
 
 
+@pytest.mark.parametrize("form", ["[CML-001, {}]", "[{} to CML-001]", "verifies: [CML-001, {}]", "see {}."])
+def test_a_citation_in_a_list_or_a_range_is_found(form: str) -> None:
+    cited = "CML-" + "999"
+    found = list(spec_lint.check_citations("a.py", form.format(cited), frozenset({"CML-001"})))
+    assert found == [spec_lint.Problem("a.py", 1, f"[{cited}] is not in the specification")]
+
+
 def test_citations_are_looked_for_in_code_protos_tests_and_cases() -> None:
     found = {path.relative_to(spec_lint.ROOT).as_posix() for path in spec_lint.cited_files()}
     assert {

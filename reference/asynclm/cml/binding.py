@@ -1,7 +1,7 @@
 """Tokenizer bindings and the token form: which special tokens of a vocabulary are the five control tokens.
 
 A control token is one reserved id, chosen by its spelling in the vocabulary. All other text is encoded with special
-tokens off, so no text becomes a control token, and nothing is escaped (SEMANTICS 2.8).
+tokens off, so no text becomes a control token, and nothing is escaped [CML-051 to CML-053].
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class TokenCodec:
         return self._encode_parts(interrupt_parts(format_source(source, status), payload))
 
     def encode(self, blocks: Iterable[Block], language: BodyLanguage) -> list[int]:
-        """A document in the token form, for prompts (SEMANTICS 2.9).
+        """A document in the token form, for prompts [CML-071].
 
         Raises:
             CmlError: a block has no spelling.

@@ -47,7 +47,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A future: the terminal payload of call `id`, then `.name` and `[index]` steps (SEMANTICS 2.3)."""
+    """A future: the terminal payload of call `id`, then `.name` and `[index]` steps [CML-031]."""
 
     id: str
     path: tuple[str | int, ...] = ()
@@ -125,7 +125,7 @@ class Malformed:
         opened: the control token that opened it, or the stray token itself.
         code: the class of the error.
         message: what was wrong, where, and what is allowed.
-        id: the id that could be read from a call block, if any (SEMANTICS 3.1), else None.
+        id: the id that could be read from a call block, if any [CML-066], else None.
         raw: the block's content as written, without its control tokens, a `[HEAD]` shown as a space.
         offset: position of the error in `raw`, in characters.
     """

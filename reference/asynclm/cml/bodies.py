@@ -1,4 +1,4 @@
-"""Call bodies: `python_call` and `json_call`, to and from `Invocation` (SEMANTICS 2.2 and 2.3)."""
+"""Call bodies: `python_call` and `json_call`, to and from `Invocation` [CML-021 to CML-032]."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def render_body(language: BodyLanguage, invocation: Invocation) -> str:
 
 
 def bind_positional(invocation: Invocation, parameter_order: tuple[str, ...]) -> Invocation:
-    """Gives positional arguments their names, by the tool's `parameter_order` (SEMANTICS 2.2).
+    """Gives positional arguments their names, by the tool's `parameter_order` [CML-025].
 
     Raises:
         CmlError: BAD_BODY: more positional arguments than names (any, if there is no order); REPEATED_ARGUMENT: a

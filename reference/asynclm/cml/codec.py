@@ -52,7 +52,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Encodes text as ordinary tokens; never yields an id in `special_ids` (SEMANTICS 2.8)."""
+        """Encodes text as ordinary tokens; never yields an id in `special_ids` [CML-052]."""
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -116,11 +116,11 @@ class Codec(Protocol):
         ...
 
     def encode(self, blocks: Iterable[Block], language: BodyLanguage) -> Sequence[int]:
-        """A document as units, for prompts (SEMANTICS 2.9)."""
+        """A document as units, for prompts [CML-071]."""
         ...
 
     def frame(self, source: str, status: Status, payload: str) -> Sequence[int]:
-        """An interrupt block as units: `[INTR] source[:status] [HEAD] payload [END]` (SEMANTICS 2.8).
+        """An interrupt block as units: `[INTR] source[:status] [HEAD] payload [END]` [CML-054].
 
         Empty in the text form; its text is `text_form.frame_text(source, status, payload)`.
 

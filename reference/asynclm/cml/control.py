@@ -51,7 +51,7 @@ class BodyLanguage(enum.StrEnum):
 
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
-"""The one terminal for ids, functions, parameters and agents (SEMANTICS 2.1)."""
+"""The one terminal for ids, functions, parameters and agents [CML-010]."""
 
 RESERVED_IDS = frozenset({"true", "false", "null", "True", "False", "None", "all", "any", "within", "cml"})
 """Names that no call may take as its id."""

@@ -1,4 +1,4 @@
-"""Ids: the check that follows the grammar wherever an id is read (SEMANTICS 2.1)."""
+"""Ids: the check that follows the grammar wherever an id is read [CML-010, CML-012]."""
 
 from __future__ import annotations
 

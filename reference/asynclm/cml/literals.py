@@ -1,4 +1,4 @@
-"""Literals of call bodies: one scanner for JSON and for python_call's spellings (SEMANTICS 2.2).
+"""Literals of call bodies: one scanner for JSON and for python_call's spellings [CML-022, CML-023].
 
 A literal is read to canonical JSON text: no white space, `"…"` strings without needless escapes, numbers as they were
 spelled. Plain scalars take one regular expression and JSON containers the C scanner of `json`; whatever these two do

@@ -1,6 +1,6 @@
 """The incremental block parser: items in, texts and blocks out, in either form.
 
-It is total (SEMANTICS 2.6): every stream of items has a reading, and no stream makes it raise. What a block's error
+It is total [CML-060]: every stream of items has a reading, and no stream makes it raise. What a block's error
 does to a session is the session's business.
 """
 
@@ -65,7 +65,7 @@ class BlockParser:
 
     Args:
         language: the language of call bodies.
-        spaced_payloads: text form: take one space from each end of an interrupt's payload (SEMANTICS 2.7).
+        spaced_payloads: text form: take one space from each end of an interrupt's payload [CML-048].
     """
 
     __slots__ = ("_bad_head", "_head", "_id", "_language", "_opened", "_pieces", "_spaced")

@@ -1,4 +1,4 @@
-"""References (futures): `chair.email`, `rows[0].name` (SEMANTICS 2.3)."""
+"""References (futures): `chair.email`, `rows[0].name` [CML-031]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interrupt sources: an id or an `@` source, then `:status` (SEMANTICS 2.10).
+"""Interrupt sources: an id or an `@` source, then `:status` [CML-036, CML-037].
 
 Which statuses go with which source is a rule for those who send interrupts, not for the language.
 """

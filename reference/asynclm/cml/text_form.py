@@ -1,4 +1,4 @@
-r"""The text form: control tokens spelled out, literal control words escaped (SEMANTICS 2.7).
+r"""The text form: control tokens spelled out, literal control words escaped [CML-040 to CML-050].
 
 Escaping is a layer of its own, below the grammar: a run of n backslashes directly before a control word stands for
 n // 2 backslashes, then the control token (n even) or the literal word (n odd). Other backslashes are untouched.

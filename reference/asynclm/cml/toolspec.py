@@ -18,7 +18,7 @@ EMPTY_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {}, "addition
 
 
 class SideEffects(enum.StrEnum):
-    """What running a tool may change; travels with cancel outcomes (SEMANTICS 3.5)."""
+    """What running a tool may change; travels with cancel outcomes [CALL-076]."""
 
     NONE = "none"
     LOCAL = "local"
@@ -30,7 +30,7 @@ class ToolSpec:
     """A tool as the model and the runtime see it.
 
     Attributes:
-        name: the function's name; under `python_call` dotted NAMEs (SEMANTICS 2.1).
+        name: the function's name; under `python_call` dotted NAMEs [CML-014].
         description: one or two sentences for the model.
         parameters: JSON schema (draft 2020-12) of the arguments, an object schema.
         parameter_order: parameter names that positional arguments bind to; empty: positional arguments are refused.

@@ -1,4 +1,4 @@
-"""Trap conditions: what stands between `[TRAP]` and `[END]` (SEMANTICS 2.4)."""
+"""Trap conditions: what stands between `[TRAP]` and `[END]` [CML-033 to CML-035]."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The engine loop: one thread that drains the inbox, drives the session machines and steps the engines.
 
-The life of a token and the life of a result both run through here (DESIGN of the reference server): inbox → machine →
+The life of a token and the life of a result both run through here: inbox → machine →
 safe point → `engine.append`; `engine.step` → machine → reports. No rule of the protocol lives in this file; it carries
 effects out. An interrupt that has arrived waits for at most the step that is running.
 """
@@ -86,7 +86,7 @@ class SessionRequest:
         sampling: how tokens are chosen.
         constraint: its mask maker.
         script: forces its tokens, or None.
-        manual_clock: time moves only by `EngineLoop.advance` (SEMANTICS 6.2).
+        manual_clock: time moves only by `EngineLoop.advance` [SCR-020].
         sink: takes its reports.
     """
 
@@ -305,7 +305,7 @@ class EngineLoop:
         return None
 
     def _plan_script_end(self, running: _Running, mask: Mask) -> StepRequest | None:
-        """An exhausted script samples end of sequence, or finishes SCRIPT_END if that is masked (SEMANTICS 6.1)."""
+        """An exhausted script samples end of sequence, or finishes SCRIPT_END if that is masked [SCR-007]."""
         if Kind.EOS in mask.kinds:
             return StepRequest(running.sequence, None, min(running.engine.codec.eos_ids))
         self._receive(running, StreamEnded(reason=FinishReason.SCRIPT_END))

@@ -1,4 +1,4 @@
-"""A checkpoint's Jinja chat template, rendered around placeholders (SEMANTICS 2.8).
+"""A checkpoint's Jinja chat template, rendered around placeholders [BIND-021].
 
 Chat templates mix their markup with what people wrote, and tokenizers then encode both with special tokens on: a
 message that spells an end-of-turn marker ends the turn. Here the template never sees a message's text. It renders a

@@ -1,4 +1,4 @@
-"""Prompt segments to token ids: the only place where a spelling becomes a special token (SEMANTICS 2.8, 2.9)."""
+"""Prompt segments to token ids: the only place where a spelling becomes a special token [SEC-002, CML-071]."""
 
 from __future__ import annotations
 

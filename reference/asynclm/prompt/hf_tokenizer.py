@@ -2,7 +2,7 @@
 
 Implements `asynclm.cml.codec.Tokenizer`. Every added token counts as special, whether or not the checkpoint marks it
 so, except runs of white space (some tokenizers add those for code): otherwise the text of a message or a tool result
-could spell a role marker or a control token (SEMANTICS 2.8). Imports neither torch nor transformers.
+could spell a role marker or a control token [CML-052]. Imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class HfTokenizer:
         return self._fingerprint
 
     def encode(self, text: str) -> list[int]:
-        """Encodes text as ordinary tokens; never yields an id in `special_ids` (SEMANTICS 2.8)."""
+        """Encodes text as ordinary tokens; never yields an id in `special_ids` [CML-052]."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if self._special_ids.isdisjoint(ids):
             return ids

@@ -1,7 +1,7 @@
 """Chat templates around placeholders, so that what peers supply never meets the template engine's tokenizer.
 
 A template renders messages to segments: markup, whose special-token spellings become special ids, and content, which
-is encoded by itself with special tokens off (SEMANTICS 2.8).
+is encoded by itself with special tokens off [BIND-020, BIND-021].
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Literal text, always (SEMANTICS 2.9)."""
+    """Literal text, always [CML-070]."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class CmlPart:
-    """CML in its text form, parsed and encoded with control tokens, never executed (SEMANTICS 2.9)."""
+    """CML in its text form, parsed and encoded with control tokens, never executed [CML-071, CML-072]."""
 
     cml: str
 

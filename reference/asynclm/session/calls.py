@@ -1,4 +1,4 @@
-"""Call records: every call of a session, what became of it, and its row in the ledger (SEMANTICS 3)."""
+"""Call records: every call of a session, what became of it, and its row in the ledger (spec: calls)."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class CallRegistry:
 
     @property
     def pending(self) -> list[CallRecord]:
-        """Named calls that are not settled (SEMANTICS 1)."""
+        """Named calls that are not settled (spec: calls)."""
         return [call for call in self._open.values() if call.id is not None]
 
     @property

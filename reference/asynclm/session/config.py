@@ -10,7 +10,7 @@ from asynclm.cml.toolspec import ToolSpec
 
 
 class ExecutionMode(enum.StrEnum):
-    """When calls run against decoding (SEMANTICS 3.7)."""
+    """When calls run against decoding [SES-060 to SES-065]."""
 
     ASYNC = "async"
     SYNC = "sync"
@@ -18,7 +18,7 @@ class ExecutionMode(enum.StrEnum):
 
 
 class OnEnd(enum.StrEnum):
-    """What end of sequence does (DESIGN 4.6)."""
+    """What end of sequence does [SES-040 to SES-050]."""
 
     WAIT = "wait"
     DETACH = "detach"
@@ -40,7 +40,7 @@ class Constraints(enum.StrEnum):
 
 
 class Granularity(enum.StrEnum):
-    """Where in running text an interrupt may be committed (SEMANTICS 4.10)."""
+    """Where in running text an interrupt may be committed [INT-050, INT-051]."""
 
     TOKEN = "token"
     WORD = "word"
@@ -48,7 +48,7 @@ class Granularity(enum.StrEnum):
 
 
 class Unit(enum.StrEnum):
-    """What one unit of credit and of token index is (SEMANTICS 5.4)."""
+    """What one unit of credit and of token index is [WIRE-070, WIRE-074]."""
 
     TOKEN = "token"
     PIECE = "piece"

@@ -1,7 +1,7 @@
 """What a session does: the outputs of the machine, in the order in which they must be carried out and emitted.
 
 Two kinds. *Reports* go to the client as server events, in this order. *Commands* are for the shell: tensors, tools
-and timers. `token_index` is the number of stream tokens so far, the index that the next one takes (SEMANTICS 1).
+and timers. `token_index` is the number of stream tokens so far, the index that the next one takes [SES-003].
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CallTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRow:
-    """The ledger's row for a call (SEMANTICS 3.6).
+    """The ledger's row for a call [SES-091].
 
     Attributes:
         index: the call index, from 0 in the order of `[CALL]`.
@@ -78,7 +78,7 @@ class InterruptRow:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The account of a session: its calls by index, its accepted interrupts by number (SEMANTICS 3.6)."""
+    """The account of a session: its calls by index, its accepted interrupts by number [SES-090]."""
 
     calls: tuple[CallRow, ...]
     interrupts: tuple[InterruptRow, ...]
@@ -122,7 +122,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallEmitted:
-    """A call block closed (SEMANTICS 3.2). Hosts must wait for `CallDispatched`."""
+    """A call block closed [CALL-006]. Hosts must wait for `CallDispatched`."""
 
     token_index: int
     index: int
@@ -134,7 +134,7 @@ class CallEmitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallDispatched:
-    """A call is to be run now; its time-out starts here (SEMANTICS 3.2).
+    """A call is to be run now; its time-out starts here [CALL-012, CALL-014].
 
     Attributes:
         arguments: the final arguments as JSON text of an object, references substituted.
@@ -153,7 +153,7 @@ class CallDispatched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCancelRequested:
-    """The host of a dispatched call must stop it; its later results are rejected (SEMANTICS 3.5)."""
+    """The host of a dispatched call must stop it; its later results are rejected [CALL-073, CALL-075]."""
 
     token_index: int
     index: int
@@ -164,7 +164,7 @@ class CallCancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAnswered:
-    """The one outcome of a cancel; side-effect flags of the tool travel with it (SEMANTICS 3.5)."""
+    """The one outcome of a cancel; side-effect flags of the tool travel with it [CALL-070, CALL-076]."""
 
     token_index: int
     outcome: CancelOutcome
@@ -196,7 +196,7 @@ class TrapExited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged:
-    """The session became DRAINING, IDLE or DECODING again, and why (SEMANTICS 4.5)."""
+    """The session became DRAINING, IDLE or DECODING again, and why [SES-049]."""
 
     token_index: int
     state: State
@@ -205,7 +205,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
-    """The answer to a probe (SEMANTICS 5.3). `credit` is None if unlimited."""
+    """The answer to a probe [WIRE-080]. `credit` is None if unlimited."""
 
     token_index: int
     nonce: str
@@ -242,7 +242,7 @@ class InterruptCommitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptRejected:
-    """An interrupt was not accepted; its payload is handed back (SEMANTICS 3.4)."""
+    """An interrupt was not accepted; its payload is handed back [INT-021]."""
 
     token_index: int
     source: str
@@ -271,7 +271,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The last event of a session (SEMANTICS 4.6)."""
+    """The last event of a session [SES-073, SES-074]."""
 
     token_index: int
     reason: FinishReason

@@ -1,6 +1,6 @@
 """What happens to a session: the inputs of the machine. Frozen; each validates itself.
 
-The shell applies them one at a time, each wholly before the next (SEMANTICS 5.1).
+The shell applies them one at a time, each wholly before the next [SES-005].
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditGranted:
-    """The client grants more credit (SEMANTICS 5.4).
+    """The client grants more credit [WIRE-072].
 
     Raises:
         ValueError: tokens is not positive.
@@ -101,7 +101,7 @@ class PauseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequested:
-    """The client asks for the state once nothing more can happen by itself (SEMANTICS 5.3)."""
+    """The client asks for the state once nothing more can happen by itself [WIRE-081]."""
 
     nonce: str
 
@@ -118,7 +118,7 @@ class FinishRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HalfClosed:
-    """The client closed its side of the stream; not a Finish (SEMANTICS 4.8)."""
+    """The client closed its side of the stream; not a Finish [SES-082]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class TimeAdvanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMasked:
-    """A script wanted a token that the mask forbids: a `Notice(MASKED)` and nothing else (SEMANTICS 6.1)."""
+    """A script wanted a token that the mask forbids: a `Notice(MASKED)` and nothing else [SCR-006]."""
 
     token: str
 

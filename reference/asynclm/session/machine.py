@@ -38,7 +38,7 @@ __all__ = ["LocalProtocolError", "RemoteProtocolError", "Session"]
 
 
 class Session:
-    """One session (SEMANTICS 1 to 5).
+    """One session (spec: sessions, calls, interrupts, traps, protocol).
 
     Args:
         config: its settings.
@@ -81,7 +81,7 @@ class Session:
     # --- inputs ----------------------------------------------------------------------------------------------
 
     def receive(self, event: ev.Event) -> list[Effect]:
-        """Applies one input wholly and gives its effects, in the order of SEMANTICS 5.2.
+        """Applies one input wholly and gives its effects, in the order of [WIRE-053].
 
         Raises:
             LocalProtocolError: the shell may not send this now: a token while `can_step` is False, a time before the

@@ -1,4 +1,4 @@
-"""The effects of one input, put in the order in which they must be emitted (SEMANTICS 5.2)."""
+"""The effects of one input, put in the order in which they must be emitted [WIRE-053]."""
 
 from __future__ import annotations
 

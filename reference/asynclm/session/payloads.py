@@ -1,4 +1,4 @@
-"""Payloads: what the runtime writes, and the check of what others send (SEMANTICS 2.10).
+"""Payloads: what the runtime writes, and the check of what others send [INT-013, INT-014].
 
 JSON is checked and kept as it was spelled, never re-serialised.
 """

@@ -1,4 +1,4 @@
-"""The interrupt queue: what was accepted and is not in the context yet (SEMANTICS 1, 4.1)."""
+"""The interrupt queue: what was accepted and is not in the context yet (spec: interrupts)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Accepted:
 
     @property
     def speaks(self) -> bool:
-        """Whether a person or another model speaks, which ends every trap (SEMANTICS 4.2)."""
+        """Whether a person or another model speaks, which ends every trap [TRAP-015]."""
         return self.wakes and (self.source == "@user" or self.source.startswith("@agent."))
 
     def row(self) -> InterruptRow:
@@ -102,14 +102,14 @@ class InterruptQueue:
         return any(interrupt.speaks for interrupt in self._queued.values())
 
     def release(self) -> None:
-        """Lets WHEN_IDLE count as IMMEDIATE for everything queued (SEMANTICS 4.2)."""
+        """Lets WHEN_IDLE count as IMMEDIATE for everything queued [INT-031, TRAP-003]."""
         for interrupt in self._queued.values():
             interrupt.released = True
 
     def batch(self) -> list[Accepted]:
         """What the next safe point commits, in order.
 
-        Arrival order, but a call's `partial` and `progress` go just before its terminal (SEMANTICS 4.1).
+        Arrival order, but a call's `partial` and `progress` go just before its terminal [INT-040, INT-041].
         """
         due = [i for i in self._queued.values() if i.scheduling is not Scheduling.WHEN_IDLE or i.released]
         closing = {i.call_index for i in due if i.call_index is not None and i.status.terminal}

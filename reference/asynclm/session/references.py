@@ -1,4 +1,4 @@
-"""References: the part of a terminal payload that a future selects, as it was spelled (SEMANTICS 2.3)."""
+"""References: the part of a terminal payload that a future selects, as it was spelled [CALL-031, CALL-032]."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import enum
 
 
 class State(enum.StrEnum):
-    """States of a session (DESIGN §4). Credit and pause are flags beside them."""
+    """States of a session [SES-001]. Credit and pause are flags beside them [SES-002]."""
 
     DECODING = "decoding"
     IN_CALL = "in_call"
@@ -19,7 +19,7 @@ class State(enum.StrEnum):
 
 
 class Scheduling(enum.StrEnum):
-    """When an interrupt is committed, and whether it wakes (DESIGN 4.4)."""
+    """When an interrupt is committed, and whether it wakes [INT-030 to INT-033]."""
 
     IMMEDIATE = "immediate"
     WHEN_IDLE = "when_idle"
@@ -27,7 +27,7 @@ class Scheduling(enum.StrEnum):
 
 
 class Result(enum.StrEnum):
-    """How a call resolved (SEMANTICS 3.6)."""
+    """How a call resolved [SES-091]."""
 
     OK = "ok"
     ERROR = "error"
@@ -37,7 +37,7 @@ class Result(enum.StrEnum):
 
 
 class Delivery(enum.StrEnum):
-    """Whether a result reached the context (SEMANTICS 3.6)."""
+    """Whether a result reached the context [SES-091]."""
 
     DELIVERED = "delivered"
     UNDELIVERED = "undelivered"
@@ -45,7 +45,7 @@ class Delivery(enum.StrEnum):
 
 
 class ErrorType(enum.StrEnum):
-    """The `type` of error payloads that the runtime writes (SEMANTICS 3.1, 2.10)."""
+    """The `type` of error payloads that the runtime writes [INT-017]."""
 
     SYNTAX = "syntax"
     UNKNOWN_FUNCTION = "unknown_function"
@@ -61,7 +61,7 @@ class ErrorType(enum.StrEnum):
 
 
 class RejectReason(enum.StrEnum):
-    """Why an interrupt was not accepted (SEMANTICS 3.4)."""
+    """Why an interrupt was not accepted [INT-022]."""
 
     UNKNOWN_ID = "unknown_id"
     NOT_OWNER = "not_owner"
@@ -76,7 +76,7 @@ class RejectReason(enum.StrEnum):
 
 
 class CancelOutcome(enum.StrEnum):
-    """The one answer to each cancel (SEMANTICS 3.5)."""
+    """The one answer to each cancel [CALL-070]."""
 
     CANCELLED = "cancelled"
     TOO_LATE = "too_late"
@@ -95,7 +95,7 @@ class CancelOrigin(enum.StrEnum):
 
 
 class FinishReason(enum.StrEnum):
-    """Why a session ended (SEMANTICS 4.6)."""
+    """Why a session ended [SES-070]."""
 
     STOP = "stop"
     FINISHED_BY_CLIENT = "finished_by_client"

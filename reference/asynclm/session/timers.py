@@ -18,7 +18,7 @@ class TimerKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Timer:
-    """A timer; ordered by due time, then by creation (SEMANTICS 6.2)."""
+    """A timer; ordered by due time, then by creation [SCR-022]."""
 
     due_ms: int
     number: int

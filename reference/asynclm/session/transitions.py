@@ -2,7 +2,7 @@
 
 Three tables, as literal data: which inputs each session state takes (`EVENTS`), how triggers move the session
 (`SESSION`), and how triggers move one call (`CALL`). A `Cell` holds a state and moves it along its table; nothing else
-in this package assigns one. Credit and pause are flags beside the state, not states (SEMANTICS 5.4).
+in this package assigns one. Credit and pause are flags beside the state, not states [SES-002].
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Trigger(enum.StrEnum):
 
 
 class CallState(enum.StrEnum):
-    """The life of one call (SEMANTICS 1)."""
+    """The life of one call (spec: calls)."""
 
     HELD = "held"
     DISPATCHED = "dispatched"
@@ -109,7 +109,7 @@ CALL: Final[Mapping[CallState, Mapping[CallTrigger, CallState]]] = {
     CallState.RESOLVED: {CallTrigger.SETTLE: CallState.SETTLED},
     CallState.SETTLED: {},
 }
-"""Call state × trigger → state. A call resolves at most once and settles exactly once (SEMANTICS 3.6)."""
+"""Call state × trigger → state. A call resolves at most once and settles exactly once [SES-092]."""
 
 _FROM_PEERS: Final = frozenset(
     {

@@ -9,7 +9,7 @@ from asynclm.cml.control import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A dispatched call (SEMANTICS 3.2).
+    """A dispatched call [CALL-012].
 
     Attributes:
         session_id: the session that the call belongs to.
@@ -36,7 +36,7 @@ class ToolUpdate:
         session_id: the session that the call belongs to.
         index: the call index in its session.
         status: what this is. A final CANCELLED only answers `cancel` and `aclose`.
-        payload: JSON text (SEMANTICS 2.10).
+        payload: JSON text [INT-013].
         final: whether the call is over.
         cached: whether the result was kept from an earlier call.
     """

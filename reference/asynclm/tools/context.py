@@ -51,7 +51,7 @@ Update = Partial | Progress | Result
 
 
 def render_update(update: Partial | Progress) -> tuple[Status, str]:
-    """An update's status and payload (SEMANTICS 2.10).
+    """An update's status and payload [INT-013].
 
     Raises:
         UnserializableError: JSON cannot hold the value.

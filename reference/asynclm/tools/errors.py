@@ -1,4 +1,4 @@
-"""What goes wrong with a tool, as data: the error payload that the model reads (SEMANTICS 2.10)."""
+"""What goes wrong with a tool, as data: the error payload that the model reads [INT-013, INT-019]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python values to JSON text: what tools return, as the payload of an interrupt (SEMANTICS 2.10)."""
+"""Python values to JSON text: what tools return, as the payload of an interrupt [INT-013]."""
 
 from __future__ import annotations
 

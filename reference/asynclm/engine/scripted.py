@@ -48,7 +48,7 @@ class ScriptedEngine:
         self._tokenizer = tokenizer
         self._codec = codec
         self._template = template
-        self._lengths: dict[SequenceId, int] = {}
+        self._logprobs: dict[SequenceId, float | None] = {}
         self._numbers = itertools.count()
         self._info = EngineInfo(
             name="scripted", model=MODEL_NAME, context_length=context_length, max_sequences=max_sequences
@@ -81,15 +81,14 @@ class ScriptedEngine:
                 f"prompt: {len(prompt_ids)} tokens; the context holds {self._info.context_length}, prompt and answer "
                 "together"
             )
-        if len(self._lengths) >= self._info.max_sequences:
+        if len(self._logprobs) >= self._info.max_sequences:
             raise EngineError(f"no room: {self._info.max_sequences} sequences are open")
         sequence = SequenceId(next(self._numbers))
-        self._lengths[sequence] = len(prompt_ids)
+        self._logprobs[sequence] = 0.0 if sampling.logprobs else None  # what is forced is certain
         return sequence
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
-        """Counts injected ids."""
-        self._lengths[sequence] += len(ids)
+        """Nothing to prefill."""
 
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """Nothing to move."""
@@ -99,7 +98,7 @@ class ScriptedEngine:
 
     def close(self, sequence: SequenceId) -> None:
         """Forgets the sequence."""
-        self._lengths.pop(sequence, None)
+        self._logprobs.pop(sequence, None)
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
         """Gives each sequence its forced token; see `Engine.step`."""
@@ -109,13 +108,11 @@ class ScriptedEngine:
                     "a sample step needs a model: ask for 'script:<id>+weights' on a server with weights",
                     sequence=request.sequence,
                 )
-        for request in requests:
-            self._lengths[request.sequence] += 1
-        return [Sampled(r.sequence, r.forced, 0.0) for r in requests if r.forced is not None]
+        return [Sampled(r.sequence, r.forced, self._logprobs[r.sequence]) for r in requests if r.forced is not None]
 
     def shutdown(self) -> None:
         """Forgets every sequence."""
-        self._lengths.clear()
+        self._logprobs.clear()
 
 
 def beside(tokenizer: Tokenizer, codec: Codec, template: PromptTemplate, context_length: int) -> ScriptedEngine:

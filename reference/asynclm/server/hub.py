@@ -12,7 +12,8 @@ import grpc
 from asynclm.cml.blocks import CmlError
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import ContextLengthError, Engine, EngineError
-from asynclm.engine.constraints import Constraint, SessionConstraint, compile_constraint
+from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
+from asynclm.engine.guidance import GrammarUnavailableError
 from asynclm.engine.loop import EngineLoop, SessionRequest
 from asynclm.engine.script import SCRIPT_PREFIX, Script, ScriptStore, parse_model_name
 from asynclm.engine.scripted import beside
@@ -103,8 +104,11 @@ class SessionHub:
         limits = start.limits_in_force(self.session_limits)
         prompt_ids = await asyncio.to_thread(self._encode_prompt, start, tools, engine)
         self._check_prompt(len(prompt_ids), limits, start)
-        constraint = await asyncio.to_thread(self._compile, start, tools, engine)
-        config = start.session_config(tools=tools, limits=limits, prompt_tokens=len(prompt_ids))
+        constraints = _constraints(start)
+        constraint = await asyncio.to_thread(self._compile, constraints, start, tools, engine)
+        config = start.session_config(
+            tools=tools, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
+        )
         self._check_room()
         record = self.registry.add(start.model or engine.info.model, start.labels)
         request = SessionRequest(
@@ -113,7 +117,7 @@ class SessionHub:
             prompt_ids=tuple(prompt_ids),
             config=config,
             sampling=start.sampling,
-            constraint=SessionConstraint(constraint),
+            constraint=constraint.session(),
             sink=record.stream.sink,
             script=script,
             manual_clock=script is not None and not weights,
@@ -255,9 +259,16 @@ class SessionHub:
                 f"makes a prompt of {length} tokens; prompt and answer together have {limits.context_length}",
             )
 
-    def _compile(self, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> Constraint:
-        grammar = (start.constraints or Constraints.GRAMMAR) is Constraints.GRAMMAR
-        return compile_constraint(engine.codec, engine.tokenizer, tuple(tools), start.body_language, grammar=grammar)
+    def _compile(
+        self, constraints: Constraints, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine
+    ) -> Constraint:
+        grammar = constraints is Constraints.GRAMMAR
+        try:
+            return compile_constraint(
+                engine.codec, engine.tokenizer, tuple(tools), start.body_language, grammar=grammar
+            )
+        except ValueError as error:
+            raise FieldError("start.tools", f"cannot be made into a grammar: {error}") from None
 
     def _started(
         self,
@@ -290,6 +301,13 @@ class SessionHub:
             body_language=start.body_language,
             credit=start.credit,
         )
+
+
+def _constraints(start: StartRequest) -> Constraints:
+    try:
+        return effective_constraints(start.constraints)
+    except GrammarUnavailableError as error:
+        raise FieldError("start.constraints", f"is GRAMMAR, which this server cannot give: {error}") from None
 
 
 def _section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from asynclm.cml.control import Status
 from asynclm.session.effects import CallCancelRequested, CallDispatched
 from asynclm.session.events import Event, InterruptReceived
 from asynclm.tools.call import ToolCall, ToolUpdate
@@ -54,7 +55,8 @@ class LocalToolHost:
         self._thread.close()
 
     def _answer(self, update: ToolUpdate) -> None:
-        if self._post is not None:
+        # A final CANCELLED only answers our own cancel: the machine has resolved the call already.
+        if self._post is not None and update.status is not Status.CANCELLED:
             self._post(
                 update.session_id,
                 InterruptReceived(

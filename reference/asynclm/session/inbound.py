@@ -51,6 +51,8 @@ class Inbound:
             format_source(source, Status.OK)
         except CmlError as error:
             return RejectReason.BAD_SOURCE, str(error)
+        if source == "@runtime":
+            return RejectReason.BAD_SOURCE, "source @runtime: only the engine speaks as the runtime"
         if event.status not in (None, Status.OK):
             return RejectReason.BAD_STATUS, f"status {event.status.value} with source {source}; only calls have one"
         size = payload_bytes(event.payload)

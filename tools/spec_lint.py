@@ -1,7 +1,8 @@
 """Reads the requirements out of the specification and checks its house rules.
 
 Every sentence with a BCP 14 key word in a page of `spec/draft/` is a requirement with an id of its own; ids are defined
-once, cited only if they exist, and belong to the page whose prefix they carry. Run it alone to see what is wrong:
+once, cited only if they exist, and belong to the page whose prefix they carry. The comments of the protos repeat
+requirements and cite them. Run it alone to see what is wrong:
 
     python tools/spec_lint.py          problems, one a line; exit status 1 if there are any
     python tools/spec_lint.py --list   every requirement: id, level, page
@@ -174,6 +175,20 @@ def check_citations(path: str, text: str, known: frozenset[str]) -> Iterator[Pro
                 yield Problem(path, number, f"[{cited}] is not in the specification")
 
 
+def check_proto(path: str, text: str) -> Iterator[Problem]:
+    """Checks that every sentence of a proto's comments with a key word cites the requirement that it repeats."""
+    lines: list[str] = []
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        comment = line.strip()
+        if comment.startswith("//"):
+            lines.append(comment.removeprefix("//").strip())
+            continue
+        for sentence in _SENTENCE_END.split(" ".join(lines)):
+            if _KEYWORD.search(sentence) and not _CITATION.search(sentence):
+                yield Problem(path, number, f"a key word without a citation in the comment before: {sentence[:60]!r}")
+        lines = []
+
+
 def slug(heading: str) -> str:
     """The anchor of a heading, as GitHub makes it."""
     words = re.sub(r"[^\w\- ]", "", heading.strip().lower())
@@ -248,7 +263,10 @@ def lint(root: Path = ROOT) -> list[Problem]:
     problems += check_unique(found)
     known = frozenset(requirement.id for requirement in found)
     for path in cited_files(root):
-        problems += check_citations(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"), known)
+        text = path.read_text(encoding="utf-8")
+        problems += check_citations(path.relative_to(root).as_posix(), text, known)
+        if path.suffix == ".proto":
+            problems += check_proto(path.relative_to(root).as_posix(), text)
     spec = root / "spec"
     for path in [*sorted(spec.rglob("*.md")), *sorted(root.glob("*.md"))]:
         problems += check_links(path, root)

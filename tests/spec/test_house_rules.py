@@ -141,6 +141,20 @@ def test_a_citation_in_a_list_or_a_range_is_found(form: str) -> None:
     assert found == [spec_lint.Problem("a.py", 1, f"[{cited}] is not in the specification")]
 
 
+@pytest.mark.parametrize(
+    ("comment", "found"),
+    [
+        ("// A server MUST stop.", 1),
+        ("// A server MUST\n// stop. It is [CML-001].", 1),
+        ("  // A server MUST\n  // stop [CML-001]. It MUST wait [CML-001].", 0),
+        ("// A server stops.\nmessage Must {}", 0),
+        ("message M {} // not a comment of its own\n// It MAY.", 1),
+    ],
+)
+def test_a_key_word_of_a_proto_without_a_citation_is_found(comment: str, found: int) -> None:
+    assert len(list(spec_lint.check_proto("a.proto", comment + "\n"))) == found
+
+
 def test_citations_are_looked_for_in_code_protos_tests_and_cases() -> None:
     found = {path.relative_to(spec_lint.ROOT).as_posix() for path in spec_lint.cited_files()}
     assert {
@@ -215,3 +229,9 @@ def test_the_program_says_how_many_requirements_there_are(capsys: pytest.Capture
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == len(spec_lint.all_requirements())
     assert listed[0].split()[1] in {"MUST", "SHOULD", "MAY"}
+
+
+def test_what_the_specification_grew_from_is_not_cited() -> None:
+    notes = re.compile(r"\b(?:SEMAN" + r"TICS|DE" + r"SIGN)(?:\.md)? ?(?:§ ?)?[0-9]")
+    citing = [p for p in spec_lint.cited_files() if notes.search(p.read_text(encoding="utf-8"))]
+    assert not citing

@@ -62,14 +62,14 @@ class ControlServicer:
     """
 
     def GetServerInfo(self, request, context):
-        """What this server is and can do. It MUST answer as soon as it accepts connections, and MUST be cheap.
+        """What this server is and can do [WIRE-110]. It MUST be cheap, and answer while every session is busy [WIRE-111].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """The sessions that are running or kept, oldest first.
+        """The sessions that are running or kept, oldest first, in pages [WIRE-112].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,14 +77,15 @@ class ControlServicer:
 
     def GetSession(self, request, context):
         """State and ledger of one session, running or kept: of a detached one, too, and of one whose client has vanished, for
-        as long as the published retention says. NOT_FOUND after that.
+        as long as the published retention says [WIRE-020, WIRE-113]. NOT_FOUND after that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AbortSessions(self, request, context):
-        """Ends sessions with reason ABORTED. Idempotent: unknown and finished ones are no error.
+        """Ends sessions with reason ABORTED and answers when they are finished [WIRE-114, WIRE-115]. Idempotent: unknown and
+        finished ones are no error. Pending calls are cancelled [SES-072].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,17 @@ class ControlStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ControlAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetServerInfoRequest, _control_pb2.GetServerInfoResponse]
-    """What this server is and can do. It MUST answer as soon as it accepts connections, and MUST be cheap."""
+    """What this server is and can do [WIRE-110]. It MUST be cheap, and answer while every session is busy [WIRE-111]."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListSessionsRequest, _control_pb2.ListSessionsResponse]
-    """The sessions that are running or kept, oldest first."""
+    """The sessions that are running or kept, oldest first, in pages [WIRE-112]."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetSessionRequest, _control_pb2.GetSessionResponse]
     """State and ledger of one session, running or kept: of a detached one, too, and of one whose client has vanished, for
-    as long as the published retention says. NOT_FOUND after that.
+    as long as the published retention says [WIRE-020, WIRE-113]. NOT_FOUND after that.
     """
     AbortSessions: _grpc.UnaryUnaryMultiCallable[_control_pb2.AbortSessionsRequest, _control_pb2.AbortSessionsResponse]
-    """Ends sessions with reason ABORTED. Idempotent: unknown and finished ones are no error."""
+    """Ends sessions with reason ABORTED and answers when they are finished [WIRE-114, WIRE-115]. Idempotent: unknown and
+    finished ones are no error. Pending calls are cancelled [SES-072].
+    """
 
 @_typing.type_check_only
 class ControlAsyncStub(ControlStub):
@@ -50,15 +52,17 @@ class ControlAsyncStub(ControlStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_control_pb2.GetServerInfoRequest, _control_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """What this server is and can do. It MUST answer as soon as it accepts connections, and MUST be cheap."""
+    """What this server is and can do [WIRE-110]. It MUST be cheap, and answer while every session is busy [WIRE-111]."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_control_pb2.ListSessionsRequest, _control_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """The sessions that are running or kept, oldest first."""
+    """The sessions that are running or kept, oldest first, in pages [WIRE-112]."""
     GetSession: _aio.UnaryUnaryMultiCallable[_control_pb2.GetSessionRequest, _control_pb2.GetSessionResponse]  # type: ignore[assignment]
     """State and ledger of one session, running or kept: of a detached one, too, and of one whose client has vanished, for
-    as long as the published retention says. NOT_FOUND after that.
+    as long as the published retention says [WIRE-020, WIRE-113]. NOT_FOUND after that.
     """
     AbortSessions: _aio.UnaryUnaryMultiCallable[_control_pb2.AbortSessionsRequest, _control_pb2.AbortSessionsResponse]  # type: ignore[assignment]
-    """Ends sessions with reason ABORTED. Idempotent: unknown and finished ones are no error."""
+    """Ends sessions with reason ABORTED and answers when they are finished [WIRE-114, WIRE-115]. Idempotent: unknown and
+    finished ones are no error. Pending calls are cancelled [SES-072].
+    """
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
     """Discovery and administration."""
@@ -69,7 +73,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetServerInfoResponse, _abc.Awaitable[_control_pb2.GetServerInfoResponse]]:
-        """What this server is and can do. It MUST answer as soon as it accepts connections, and MUST be cheap."""
+        """What this server is and can do [WIRE-110]. It MUST be cheap, and answer while every session is busy [WIRE-111]."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -77,7 +81,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListSessionsResponse, _abc.Awaitable[_control_pb2.ListSessionsResponse]]:
-        """The sessions that are running or kept, oldest first."""
+        """The sessions that are running or kept, oldest first, in pages [WIRE-112]."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -86,7 +90,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetSessionResponse, _abc.Awaitable[_control_pb2.GetSessionResponse]]:
         """State and ledger of one session, running or kept: of a detached one, too, and of one whose client has vanished, for
-        as long as the published retention says. NOT_FOUND after that.
+        as long as the published retention says [WIRE-020, WIRE-113]. NOT_FOUND after that.
         """
 
     @_abc_1.abstractmethod
@@ -95,6 +99,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.AbortSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.AbortSessionsResponse, _abc.Awaitable[_control_pb2.AbortSessionsResponse]]:
-        """Ends sessions with reason ABORTED. Idempotent: unknown and finished ones are no error."""
+        """Ends sessions with reason ABORTED and answers when they are finished [WIRE-114, WIRE-115]. Idempotent: unknown and
+        finished ones are no error. Pending calls are cancelled [SES-072].
+        """
 
 def add_ControlServicer_to_server(servicer: ControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -57,7 +57,7 @@ class ExecutorServicer:
     """
 
     def ListTools(self, request, context):
-        """The tools of this host. Names MUST be unique.
+        """The tools of this host. Names MUST be unique [WIRE-120].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -66,15 +66,16 @@ class ExecutorServicer:
     def Execute(self, request, context):
         """Runs one call.
 
-        A host MUST end the stream with exactly one result or error; progress and partial results may come before. A fault
-        of the tool is ExecuteUpdate.error, never a gRPC status. Cancelling the rpc cancels the call.
+        A host MUST end the stream with exactly one result or error, after any progress and partial results [WIRE-121]. A
+        fault of the tool is ExecuteUpdate.error, never a gRPC status [WIRE-122]. Cancelling the rpc cancels the call
+        [WIRE-125]. A server does not send it again for a tool that is not idempotent [WIRE-126].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Asks for a running call to be stopped. Idempotent; the outcome is told.
+        """Asks for a running call to be stopped. Idempotent; the outcome is told [WIRE-124].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,15 +34,16 @@ class ExecutorStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExecutorAsyncStub: ...
     ListTools: _grpc.UnaryUnaryMultiCallable[_executor_pb2.ListToolsRequest, _executor_pb2.ListToolsResponse]
-    """The tools of this host. Names MUST be unique."""
+    """The tools of this host. Names MUST be unique [WIRE-120]."""
     Execute: _grpc.UnaryStreamMultiCallable[_executor_pb2.ExecuteRequest, _executor_pb2.ExecuteUpdate]
     """Runs one call.
 
-    A host MUST end the stream with exactly one result or error; progress and partial results may come before. A fault
-    of the tool is ExecuteUpdate.error, never a gRPC status. Cancelling the rpc cancels the call.
+    A host MUST end the stream with exactly one result or error, after any progress and partial results [WIRE-121]. A
+    fault of the tool is ExecuteUpdate.error, never a gRPC status [WIRE-122]. Cancelling the rpc cancels the call
+    [WIRE-125]. A server does not send it again for a tool that is not idempotent [WIRE-126].
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_executor_pb2.CancelRequest, _executor_pb2.CancelResponse]
-    """Asks for a running call to be stopped. Idempotent; the outcome is told."""
+    """Asks for a running call to be stopped. Idempotent; the outcome is told [WIRE-124]."""
 
 @_typing.type_check_only
 class ExecutorAsyncStub(ExecutorStub):
@@ -50,15 +51,16 @@ class ExecutorAsyncStub(ExecutorStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListTools: _aio.UnaryUnaryMultiCallable[_executor_pb2.ListToolsRequest, _executor_pb2.ListToolsResponse]  # type: ignore[assignment]
-    """The tools of this host. Names MUST be unique."""
+    """The tools of this host. Names MUST be unique [WIRE-120]."""
     Execute: _aio.UnaryStreamMultiCallable[_executor_pb2.ExecuteRequest, _executor_pb2.ExecuteUpdate]  # type: ignore[assignment]
     """Runs one call.
 
-    A host MUST end the stream with exactly one result or error; progress and partial results may come before. A fault
-    of the tool is ExecuteUpdate.error, never a gRPC status. Cancelling the rpc cancels the call.
+    A host MUST end the stream with exactly one result or error, after any progress and partial results [WIRE-121]. A
+    fault of the tool is ExecuteUpdate.error, never a gRPC status [WIRE-122]. Cancelling the rpc cancels the call
+    [WIRE-125]. A server does not send it again for a tool that is not idempotent [WIRE-126].
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_executor_pb2.CancelRequest, _executor_pb2.CancelResponse]  # type: ignore[assignment]
-    """Asks for a running call to be stopped. Idempotent; the outcome is told."""
+    """Asks for a running call to be stopped. Idempotent; the outcome is told [WIRE-124]."""
 
 class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     """Runs tools. A server is its client."""
@@ -69,7 +71,7 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.ListToolsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.ListToolsResponse, _abc.Awaitable[_executor_pb2.ListToolsResponse]]:
-        """The tools of this host. Names MUST be unique."""
+        """The tools of this host. Names MUST be unique [WIRE-120]."""
 
     @_abc_1.abstractmethod
     def Execute(
@@ -79,8 +81,9 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.ExecuteUpdate], _abc.AsyncIterator[_executor_pb2.ExecuteUpdate]]:
         """Runs one call.
 
-        A host MUST end the stream with exactly one result or error; progress and partial results may come before. A fault
-        of the tool is ExecuteUpdate.error, never a gRPC status. Cancelling the rpc cancels the call.
+        A host MUST end the stream with exactly one result or error, after any progress and partial results [WIRE-121]. A
+        fault of the tool is ExecuteUpdate.error, never a gRPC status [WIRE-122]. Cancelling the rpc cancels the call
+        [WIRE-125]. A server does not send it again for a tool that is not idempotent [WIRE-126].
         """
 
     @_abc_1.abstractmethod
@@ -89,6 +92,6 @@ class ExecutorServicer(metaclass=_abc_1.ABCMeta):
         request: _executor_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_executor_pb2.CancelResponse, _abc.Awaitable[_executor_pb2.CancelResponse]]:
-        """Asks for a running call to be stopped. Idempotent; the outcome is told."""
+        """Asks for a running call to be stopped. Idempotent; the outcome is told [WIRE-124]."""
 
 def add_ExecutorServicer_to_server(servicer: ExecutorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -66,13 +66,15 @@ class InferenceServicer:
     def Session(self, request_iterator, context):
         """One session on one stream.
 
-        The first event MUST be Start; a server MUST answer it with Started or end the stream with a status. It MUST send
-        the effects of one input in this order: InterruptAccepted; TrapExited or StateChanged; InterruptCommitted, each
-        followed by its CallSettled; Tokens; CallEmitted; CallDispatched; TrapEntered; Finished. The stream ends OK after
-        Finished.
+        The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
+        [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
+        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
+        CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
+        Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-        Half-close is not Finish: the session goes on, but calls that the client owns and that are unresolved then, or are
-        emitted later, resolve as cancelled. A dropped stream is treated as Start.on_disconnect says.
+        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
+        or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+        [WIRE-016].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,9 +83,9 @@ class InferenceServicer:
     def Resume(self, request_iterator, context):
         """Takes up a session whose stream was dropped.
 
-        The first event MUST be ResumeRequest. A server MUST answer with Resumed, then every event after the number asked
-        for, unchanged, then new ones. A number that is no longer kept is OUT_OF_RANGE; an unknown session is NOT_FOUND. A
-        second attachment wins: the first stream ends ABORTED.
+        The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
+        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
+        unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +93,7 @@ class InferenceServicer:
 
     def Generate(self, request, context):
         """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-        `start` is INVALID_ARGUMENT. Cancelling the rpc ends the session.
+        `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

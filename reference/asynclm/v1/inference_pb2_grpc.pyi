@@ -41,24 +41,26 @@ class InferenceStub:
     Session: _grpc.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]
     """One session on one stream.
 
-    The first event MUST be Start; a server MUST answer it with Started or end the stream with a status. It MUST send
-    the effects of one input in this order: InterruptAccepted; TrapExited or StateChanged; InterruptCommitted, each
-    followed by its CallSettled; Tokens; CallEmitted; CallDispatched; TrapEntered; Finished. The stream ends OK after
-    Finished.
+    The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
+    [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
+    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
+    CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
+    Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-    Half-close is not Finish: the session goes on, but calls that the client owns and that are unresolved then, or are
-    emitted later, resolve as cancelled. A dropped stream is treated as Start.on_disconnect says.
+    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
+    or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+    [WIRE-016].
     """
     Resume: _grpc.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]
     """Takes up a session whose stream was dropped.
 
-    The first event MUST be ResumeRequest. A server MUST answer with Resumed, then every event after the number asked
-    for, unchanged, then new ones. A number that is no longer kept is OUT_OF_RANGE; an unknown session is NOT_FOUND. A
-    second attachment wins: the first stream ends ABORTED.
+    The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
+    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
+    unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _session_pb2.ServerEvent]
     """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-    `start` is INVALID_ARGUMENT. Cancelling the rpc ends the session.
+    `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
     """
 
 @_typing.type_check_only
@@ -73,24 +75,26 @@ class InferenceAsyncStub(InferenceStub):
     Session: _aio.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]  # type: ignore[assignment]
     """One session on one stream.
 
-    The first event MUST be Start; a server MUST answer it with Started or end the stream with a status. It MUST send
-    the effects of one input in this order: InterruptAccepted; TrapExited or StateChanged; InterruptCommitted, each
-    followed by its CallSettled; Tokens; CallEmitted; CallDispatched; TrapEntered; Finished. The stream ends OK after
-    Finished.
+    The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
+    [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
+    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
+    CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
+    Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-    Half-close is not Finish: the session goes on, but calls that the client owns and that are unresolved then, or are
-    emitted later, resolve as cancelled. A dropped stream is treated as Start.on_disconnect says.
+    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
+    or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+    [WIRE-016].
     """
     Resume: _aio.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]  # type: ignore[assignment]
     """Takes up a session whose stream was dropped.
 
-    The first event MUST be ResumeRequest. A server MUST answer with Resumed, then every event after the number asked
-    for, unchanged, then new ones. A number that is no longer kept is OUT_OF_RANGE; an unknown session is NOT_FOUND. A
-    second attachment wins: the first stream ends ABORTED.
+    The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
+    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
+    unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _session_pb2.ServerEvent]  # type: ignore[assignment]
     """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-    `start` is INVALID_ARGUMENT. Cancelling the rpc ends the session.
+    `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
     """
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
@@ -108,13 +112,15 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ServerEvent], _abc.AsyncIterator[_session_pb2.ServerEvent]]:
         """One session on one stream.
 
-        The first event MUST be Start; a server MUST answer it with Started or end the stream with a status. It MUST send
-        the effects of one input in this order: InterruptAccepted; TrapExited or StateChanged; InterruptCommitted, each
-        followed by its CallSettled; Tokens; CallEmitted; CallDispatched; TrapEntered; Finished. The stream ends OK after
-        Finished.
+        The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
+        [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
+        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
+        CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
+        Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-        Half-close is not Finish: the session goes on, but calls that the client owns and that are unresolved then, or are
-        emitted later, resolve as cancelled. A dropped stream is treated as Start.on_disconnect says.
+        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
+        or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+        [WIRE-016].
         """
 
     @_abc_1.abstractmethod
@@ -125,9 +131,9 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ServerEvent], _abc.AsyncIterator[_session_pb2.ServerEvent]]:
         """Takes up a session whose stream was dropped.
 
-        The first event MUST be ResumeRequest. A server MUST answer with Resumed, then every event after the number asked
-        for, unchanged, then new ones. A number that is no longer kept is OUT_OF_RANGE; an unknown session is NOT_FOUND. A
-        second attachment wins: the first stream ends ABORTED.
+        The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
+        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
+        unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
         """
 
     @_abc_1.abstractmethod
@@ -137,7 +143,7 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ServerEvent], _abc.AsyncIterator[_session_pb2.ServerEvent]]:
         """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-        `start` is INVALID_ARGUMENT. Cancelling the rpc ends the session.
+        `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
         """
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -130,8 +130,9 @@ class ClientEvent(_message.Message):
 
     One event of the client.
 
-    client_seq counts 1, 2, 3 …. Events take effect in that order, each wholly before the next. A server MUST ignore a
-    number that it has applied already and MUST answer a gap with INVALID_ARGUMENT.
+    client_seq counts 1, 2, 3 … [WIRE-030]. Events take effect in that order, each wholly before the next [WIRE-031]. A
+    server MUST ignore a number that it has applied already [WIRE-032] and MUST answer a gap with INVALID_ARGUMENT
+    [WIRE-033].
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -195,7 +196,7 @@ Global___ClientEvent: _TypeAlias = ClientEvent  # noqa: Y015
 
 @_typing.final
 class Start(_message.Message):
-    """Starts a session; MUST be the first event of Session, and only that."""
+    """Starts a session; MUST be the first event of Session, and only that [WIRE-010]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,7 +262,7 @@ class Start(_message.Message):
     """Units that may be sampled before the first Grant. Absent: unlimited."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]:
-        """The conversation. Exactly one of messages and prompt_ids MUST be given."""
+        """The conversation. Exactly one of messages and prompt_ids MUST be given [WIRE-013]."""
 
     @_builtins.property
     def prompt_ids(self) -> _types_pb2.TokenIds:
@@ -357,7 +358,7 @@ Global___ServerTools: _TypeAlias = ServerTools  # noqa: Y015
 
 @_typing.final
 class ResumeRequest(_message.Message):
-    """Takes up a session again; MUST be the first event of Resume, and only that. Its client_seq is 0."""
+    """Takes up a session again; MUST be the first event of Resume, and only that. Its client_seq is 0 [WIRE-090]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,7 +385,8 @@ Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
 class Interrupt(_message.Message):
     """A result of one of the client's calls, or a word of a person, of the system or of another agent.
 
-    A server MUST answer it with InterruptAccepted or with InterruptRejected, which hands the payload back.
+    A server MUST answer it with InterruptAccepted or with InterruptRejected, which hands the payload back [INT-020,
+    INT-021].
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -395,11 +397,13 @@ class Interrupt(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     SCHEDULING_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """A call's id, `@user`, `@system` or `@agent.NAME`. Exactly one of source and call_index MUST be given."""
+    """A call's id, `@user`, `@system` or `@agent.NAME`. Exactly one of source and call_index MUST be given
+    [WIRE-038].
+    """
     call_index: _builtins.int
     """The index of a call of the client's own, in place of its id."""
     status: _types_pb2.Status.ValueType
-    """What it says of the call; absent means OK. MUST be absent for `@` sources."""
+    """What it says of the call; absent means OK. MUST be absent or OK for `@` sources [INT-011]."""
     payload: _builtins.str
     """JSON text for results, passed on as it is; plain text for `@` sources."""
     scheduling: _types_pb2.Scheduling.ValueType
@@ -581,8 +585,8 @@ class ServerEvent(_message.Message):
 
     One event of the server.
 
-    A server MUST number its events 1, 2, 3 … without gaps, MUST NOT let time_ms go back, and MUST NOT send anything
-    after Finished.
+    A server MUST number its events 1, 2, 3 … without gaps [WIRE-050], MUST NOT let time_ms go back [WIRE-052], and MUST
+    NOT send anything after Finished [SES-073].
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -874,7 +878,7 @@ Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
 
 @_typing.final
 class CallEmitted(_message.Message):
-    """A call block closed. Hosts MUST NOT run it yet: they wait for CallDispatched."""
+    """A call block ended [CALL-006]. Hosts MUST NOT run it yet: they wait for CallDispatched [CALL-013]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -913,7 +917,9 @@ Global___CallEmitted: _TypeAlias = CallEmitted  # noqa: Y015
 
 @_typing.final
 class CallDispatched(_message.Message):
-    """A call is to be run now; its time-out starts here. Its host MUST answer a named one with exactly one terminal result."""
+    """A call is to be run now; its time-out starts here [CALL-014]. Its host MUST answer a named one with exactly one terminal
+    result [CALL-051, CALL-052].
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

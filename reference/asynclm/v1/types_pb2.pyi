@@ -354,7 +354,7 @@ class _QuantifierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Quantifier
     QUANTIFIER_ANY: _Quantifier.ValueType  # 2
 
 class Quantifier(_Quantifier, metaclass=_QuantifierEnumTypeWrapper):
-    """How many of a trap's ids must be resolved."""
+    """How many of a trap's calls have to be resolved."""
 
 QUANTIFIER_UNSPECIFIED: Quantifier.ValueType  # 0
 QUANTIFIER_ALL: Quantifier.ValueType  # 1
@@ -673,7 +673,7 @@ class ToolSpec(_message.Message):
     expected_duration_ms: _builtins.int
     """What the tool usually takes."""
     timeout_ms: _builtins.int
-    """Time from dispatch after which the call resolves TIMEOUT. Absent: the session's max_call_time_ms."""
+    """Time from dispatch after which the call resolves TIMEOUT, at most the session's max_call_time_ms. Absent: that."""
     cacheable: _builtins.bool
     """Equal arguments give equal results, which may be reused. Absent: false."""
     idempotent: _builtins.bool
@@ -1130,7 +1130,7 @@ class Limits(_message.Message):
     context_length: _builtins.int
     """Prompt and stream tokens together."""
     max_call_time_ms: _builtins.int
-    """Time-out of calls whose tool declares none."""
+    """Time-out of calls whose tool declares none, or a longer one [CALL-014]."""
     max_idle_time_ms: _builtins.int
     """Time in IDLE, without credit, or paused before the session finishes IDLE_TIMEOUT."""
     def __init__(

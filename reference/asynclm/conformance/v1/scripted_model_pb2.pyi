@@ -148,7 +148,7 @@ class LoadScriptRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """1 to 200 characters, not ending in `+weights`."""
+    """1 to 128 letters, digits, `_`, `-` and `.`."""
     model: _builtins.str
     """The model whose tokenizer encodes it. Absent: the server's first."""
     @_builtins.property

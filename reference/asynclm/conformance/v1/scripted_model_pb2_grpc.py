@@ -65,23 +65,24 @@ class ScriptedModelServicer:
     """
 
     def LoadScript(self, request, context):
-        """Loads a script. The server encodes each text with its own tokenizer, special tokens off. Loading an id again
-        replaces it for sessions that start later.
+        """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id again
+        replaces it for sessions that start later [SCR-009].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Advance(self, request, context):
-        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation, and their effects
-        MUST have been emitted, before this returns. A session on the wall clock is FAILED_PRECONDITION.
+        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and their
+        effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is FAILED_PRECONDITION
+        [SCR-025].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reset(self, request, context):
-        """Ends every session on a script and forgets every script.
+        """Ends every session on a script and forgets every script [SCR-011].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,15 +39,16 @@ class ScriptedModelStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScriptedModelAsyncStub: ...
     LoadScript: _grpc.UnaryUnaryMultiCallable[_scripted_model_pb2.LoadScriptRequest, _scripted_model_pb2.LoadScriptResponse]
-    """Loads a script. The server encodes each text with its own tokenizer, special tokens off. Loading an id again
-    replaces it for sessions that start later.
+    """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id again
+    replaces it for sessions that start later [SCR-009].
     """
     Advance: _grpc.UnaryUnaryMultiCallable[_scripted_model_pb2.AdvanceRequest, _scripted_model_pb2.AdvanceResponse]
-    """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation, and their effects
-    MUST have been emitted, before this returns. A session on the wall clock is FAILED_PRECONDITION.
+    """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and their
+    effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is FAILED_PRECONDITION
+    [SCR-025].
     """
     Reset: _grpc.UnaryUnaryMultiCallable[_scripted_model_pb2.ResetRequest, _scripted_model_pb2.ResetResponse]
-    """Ends every session on a script and forgets every script."""
+    """Ends every session on a script and forgets every script [SCR-011]."""
 
 @_typing.type_check_only
 class ScriptedModelAsyncStub(ScriptedModelStub):
@@ -60,15 +61,16 @@ class ScriptedModelAsyncStub(ScriptedModelStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LoadScript: _aio.UnaryUnaryMultiCallable[_scripted_model_pb2.LoadScriptRequest, _scripted_model_pb2.LoadScriptResponse]  # type: ignore[assignment]
-    """Loads a script. The server encodes each text with its own tokenizer, special tokens off. Loading an id again
-    replaces it for sessions that start later.
+    """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id again
+    replaces it for sessions that start later [SCR-009].
     """
     Advance: _aio.UnaryUnaryMultiCallable[_scripted_model_pb2.AdvanceRequest, _scripted_model_pb2.AdvanceResponse]  # type: ignore[assignment]
-    """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation, and their effects
-    MUST have been emitted, before this returns. A session on the wall clock is FAILED_PRECONDITION.
+    """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and their
+    effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is FAILED_PRECONDITION
+    [SCR-025].
     """
     Reset: _aio.UnaryUnaryMultiCallable[_scripted_model_pb2.ResetRequest, _scripted_model_pb2.ResetResponse]  # type: ignore[assignment]
-    """Ends every session on a script and forgets every script."""
+    """Ends every session on a script and forgets every script [SCR-011]."""
 
 class ScriptedModelServicer(metaclass=_abc_1.ABCMeta):
     """Plays scripts in place of a model's own choices, through the same decode loop, parser, mask and injection code.
@@ -84,8 +86,8 @@ class ScriptedModelServicer(metaclass=_abc_1.ABCMeta):
         request: _scripted_model_pb2.LoadScriptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scripted_model_pb2.LoadScriptResponse, _abc.Awaitable[_scripted_model_pb2.LoadScriptResponse]]:
-        """Loads a script. The server encodes each text with its own tokenizer, special tokens off. Loading an id again
-        replaces it for sessions that start later.
+        """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id again
+        replaces it for sessions that start later [SCR-009].
         """
 
     @_abc_1.abstractmethod
@@ -94,8 +96,9 @@ class ScriptedModelServicer(metaclass=_abc_1.ABCMeta):
         request: _scripted_model_pb2.AdvanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scripted_model_pb2.AdvanceResponse, _abc.Awaitable[_scripted_model_pb2.AdvanceResponse]]:
-        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation, and their effects
-        MUST have been emitted, before this returns. A session on the wall clock is FAILED_PRECONDITION.
+        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and their
+        effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is FAILED_PRECONDITION
+        [SCR-025].
         """
 
     @_abc_1.abstractmethod
@@ -104,6 +107,6 @@ class ScriptedModelServicer(metaclass=_abc_1.ABCMeta):
         request: _scripted_model_pb2.ResetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scripted_model_pb2.ResetResponse, _abc.Awaitable[_scripted_model_pb2.ResetResponse]]:
-        """Ends every session on a script and forgets every script."""
+        """Ends every session on a script and forgets every script [SCR-011]."""
 
 def add_ScriptedModelServicer_to_server(servicer: ScriptedModelServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -88,12 +88,18 @@ class HfTokenizer:
         for name in ("config.json", "generation_config.json"):
             value = _read_json(folder / name).get("eos_token_id")
             eos_ids.update([value] if isinstance(value, int) else value or [])
-        if eos:
-            try:
-                added = json.loads(definition)["added_tokens"]
-            except (ValueError, KeyError) as error:
-                raise TokenizerError(f"{path} cannot be read: {error!r:.200}") from None
-            eos_ids.update(token["id"] for token in added if token["content"] == eos)
+        try:
+            added = {token["id"]: token["content"] for token in json.loads(definition)["added_tokens"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise TokenizerError(f"{path} cannot be read: {error!r:.200}") from None
+        eos_ids.update(identifier for identifier, content in added.items() if content == eos)
+        if not eos_ids & set(added):
+            raise TokenizerError(
+                f"{folder} names no special token that ends a sequence: eos_token is {eos!r:.80} in "
+                f"tokenizer_config.json, eos_token_id {sorted(eos_ids)} in config.json and generation_config.json"
+            )
+        # A checkpoint's configuration may carry an id over from the model it was made from: ordinary text here.
+        eos_ids &= set(added)
         return cls(definition, eos_ids=eos_ids, bos_token=bos, eos_token=eos)
 
     @property

@@ -7,7 +7,7 @@ chunks beside the others' decode steps, so that nobody waits for more than one c
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -47,7 +47,12 @@ class _Sequence:
 
 
 class TorchEngine:
-    """Implements `asynclm.engine.base.Engine`."""
+    """Implements `asynclm.engine.base.Engine`.
+
+    Attributes:
+        on_logits: called with each sequence's logits, float32 of shape (vocab,), just before its token is chosen; for
+            equivalence checks and benchmarks.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class TorchEngine:
         self._prefill_chunk = prefill_chunk
         self._sequences: dict[SequenceId, _Sequence] = {}
         self._numbers = itertools.count()
+        self.on_logits: Callable[[SequenceId, torch.Tensor], None] | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -227,6 +233,8 @@ class TorchEngine:
     def _choose(
         self, sequence: _Sequence, request: StepRequest, logits: torch.Tensor, allowed: torch.Tensor | None
     ) -> Sampled:
+        if self.on_logits is not None:
+            self.on_logits(request.sequence, logits)
         if request.forced is not None:
             token = request.forced
         else:

@@ -65,7 +65,7 @@ def resolve_model(model: str, *, offline: bool = False, progress: bool = True) -
     if model == DEFAULT_MODEL:
         return _embedded(offline=offline, say=_speaker(progress), progress=progress)
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and path.is_dir():
         return ResolvedModel(name=path.resolve().name, folder=path, source=f"folder {path}")
     looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if _HUB_ID_FORM.fullmatch(model) and not looks_like_path:

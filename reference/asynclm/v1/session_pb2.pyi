@@ -358,7 +358,7 @@ Global___ServerTools: _TypeAlias = ServerTools  # noqa: Y015
 
 @_typing.final
 class ResumeRequest(_message.Message):
-    """Takes up a session again; MUST be the first event of Resume, and only that. Its client_seq is 0 [WIRE-090]."""
+    """Takes up a session again; MUST be the first event of Resume, and only that [WIRE-090]. Its client_seq is 0."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

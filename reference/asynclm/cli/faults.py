@@ -25,7 +25,7 @@ _KNOWN = (
     ("asynclm.engine.base", "EngineError", ExitCode.TARGET),
     ("asynclm.server.app", "PortError", ExitCode.USAGE),
     ("asynclm.engine.script", "ScriptError", ExitCode.USAGE),
-    ("asynclm.client.errors", "ClientError", ExitCode.TARGET),
+    ("asynclm.client.errors", "AsyncLMError", ExitCode.TARGET),
     ("asynclm.wire.errors", "StatusError", ExitCode.TARGET),
     ("asynclm.wire.errors", "WireError", ExitCode.TARGET),
 )

@@ -12,10 +12,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from asynclm.cli.chat import chat
 from asynclm.cli.check import check
 from asynclm.cli.exit_codes import ExitCode
 from asynclm.cli.faults import explain
 from asynclm.cli.replay import replay
+from asynclm.cli.run import run
 from asynclm.cli.serve import serve
 
 _VERBOSE = "asynclm.verbose"
@@ -55,7 +57,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=(
         "Exit codes: 0 done · 1 the verdict is no (errors found, a floor missed, a session that ended badly) · 2 asked "
@@ -85,6 +87,8 @@ def options(
 
 
 app.command()(serve)
+app.command()(run)
+app.command()(chat)
 app.command()(check)
 app.command()(replay)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +21,21 @@ class ViewChoice(enum.StrEnum):
     """`live` on a terminal, else `plain`."""
     LIVE = "live"
     PLAIN = "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputChoice:
+    """What the command line says of what goes in and out.
+
+    Attributes:
+        view: how the session is shown.
+        record: where its events are written, or None.
+        typed: whether standard input is sent to it.
+    """
+
+    view: ViewChoice = ViewChoice.AUTO
+    record: Path | None = None
+    typed: bool = True
 
 
 def open_view(choice: ViewChoice, *, editor: LineEditor | None = None, title: str = "session") -> View:

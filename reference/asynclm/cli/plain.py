@@ -73,6 +73,7 @@ class PlainView:
         self._text = ""
 
     def _finished(self, report: effects.Finished, event: ReceivedEvent) -> None:
+        self._end_text()
         self._write("finished", f"{summary(report)} · {duration(event.time_ms)}")
         for line in ledger_lines(report):
             self._write("ledger", line)

@@ -11,6 +11,8 @@ import typer
 
 from asynclm.cli.engines import DEFAULT_ENGINE, EngineChoice, open_engine
 from asynclm.cli.faults import CliError
+from asynclm.cli.token import read_token
+from asynclm.cli.tool_options import load_all
 
 if TYPE_CHECKING:
     from asynclm.engine.base import Engine
@@ -30,7 +32,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The embedded model's name, a checkpoint folder, or a Hugging Face id. [default: the embedded model]",
+            help="The embedded model's name, a checkpoint folder, or a Hugging Face id. (default: the embedded model)",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -67,12 +69,7 @@ def serve(
     ] = 10.0,
 ) -> None:
     """Serve a model and its tools over gRPC. SIGTERM or Ctrl-C drains: open sessions may finish."""
-    from asynclm.tools.load import load_tools
-    from asynclm.tools.toolset import ToolSet
-
-    own = ToolSet()
-    for target in tools or ():
-        own = own | load_tools(target)
+    own = load_all(tools or ())
     options = _options(
         host=host,
         port=port,
@@ -160,7 +157,7 @@ def _options(
             host=host,
             port=port,
             tls=Tls(certificate=certificate, key=key, client_ca=authority) if certificate and key else None,
-            token=_token(token_file),
+            token=read_token(token_file),
             allow_remote_plaintext=allow_remote,
             scripts=scripts,
             drain_seconds=drain_seconds,
@@ -169,18 +166,6 @@ def _options(
         )
     except ValueError as error:
         raise CliError(str(error)) from None
-
-
-def _token(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"--token-file {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    if not token or not token.isascii() or not token.isprintable():
-        raise CliError(f"--token-file {path}: has to hold one token of printable ASCII")
-    return token
 
 
 def _check_port(options: ServerOptions) -> None:

@@ -87,13 +87,15 @@ def call_lane(call: CallSpan, start_ms: float, end_ms: float, cells: int) -> Tex
     held_until = min(dispatched, resolved)
     waited_until = resolved if committed is None and call.delivery is not None else (committed or end_ms)
     lane = [(" ", "")] * cells
-    lane[cell(call.emitted_ms) : cell(held_until)] = [("╌", "bright_black")] * (cell(held_until) - cell(call.emitted_ms))
-    if call.dispatched_ms is not None:
-        length = max(cell(resolved) - cell(dispatched), 1)
-        lane[cell(dispatched) : cell(dispatched) + length] = [("━", style)] * length
+    lane[cell(call.emitted_ms) : cell(held_until)] = [("╌", "bright_black")] * (
+        cell(held_until) - cell(call.emitted_ms)
+    )
     if call.resolved_ms is not None and waited_until > resolved:
         length = cell(waited_until) - cell(resolved)
         lane[cell(resolved) : cell(resolved) + length] = [("─", style)] * length
+    if call.dispatched_ms is not None:
+        length = max(cell(resolved) - cell(dispatched), 1)
+        lane[cell(dispatched) : cell(dispatched) + length] = [("━", style)] * length
     end = _ending(call)
     if end is not None:
         at = min(cell(committed if committed is not None else resolved), cells - 1)
@@ -139,8 +141,6 @@ def _heading(timeline: Timeline) -> Text:
     facts = [f"{duration(timeline.latency_ms)} from first to last token", f"waited {duration(timeline.waiting_ms)}"]
     if timeline.calls:
         facts.append(f"decoded {duration(timeline.overlap_ms)} while calls ran")
-    if timeline.usage is not None:
-        facts.append(f"{timeline.usage.sampled_tokens} tokens sampled, {timeline.usage.injected_tokens} injected")
     return Text.assemble((timeline.title, "bold"), "  ", (" · ".join(facts), "dim"))
 
 

@@ -29,7 +29,16 @@ from asynclm.session.config import Constraints, Limits
 from asynclm.session.events import Event, FinishRequested, HalfClosed
 from asynclm.session.state import FinishReason
 from asynclm.tools.toolset import ToolSet
-from asynclm.wire.errors import FieldError, FieldViolation, StatusError, shorten
+from asynclm.wire.errors import (
+    BAD_CML,
+    BAD_TOOL,
+    PROMPT_TOO_LONG,
+    UNSUPPORTED,
+    FieldError,
+    FieldViolation,
+    StatusError,
+    shorten,
+)
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import Instructions, OfferedTool, OnDisconnect, ServerInfo, Started
 
@@ -126,7 +135,7 @@ class SessionHub:
             await asyncio.wrap_future(self.loop.open(request))
         except ContextLengthError as error:
             self.registry.remove(record.session_id)
-            raise FieldError("start.messages", f"is too long: {error}") from None
+            raise FieldError("start.messages", f"is too long: {error}", PROMPT_TOO_LONG) from None
         except EngineError as error:
             self.registry.remove(record.session_id)
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), "ENGINE_FULL") from None
@@ -202,7 +211,8 @@ class SessionHub:
     def _check_size(self, start: StartRequest) -> None:
         limits = self.options.limits
         if len(start.tools) > limits.max_tools:
-            raise FieldError("start.tools", f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed")
+            message = f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed"
+            raise FieldError("start.tools", message, BAD_TOOL)
         size = sum(
             len((p.text if isinstance(p, TextPart) else p.cml).encode("utf-8", "surrogatepass"))
             for m in start.messages
@@ -247,7 +257,7 @@ class SessionHub:
             segments = engine.template.render(messages)
             return encode_prompt(segments, engine.tokenizer, engine.codec, start.body_language)
         except CmlError as error:
-            raise FieldError("start.messages", f"has a cml part that is not well formed: {error}") from None
+            raise FieldError("start.messages", f"has a cml part that is not well formed: {error}", BAD_CML) from None
         except ValueError as error:
             raise FieldError("start.messages", f"does not fit the model's chat template: {error}") from None
 
@@ -257,6 +267,7 @@ class SessionHub:
             raise FieldError(
                 field,
                 f"makes a prompt of {length} tokens; prompt and answer together have {limits.context_length}",
+                PROMPT_TOO_LONG,
             )
 
     def _compile(
@@ -268,7 +279,7 @@ class SessionHub:
                 engine.codec, engine.tokenizer, tuple(tools), start.body_language, grammar=grammar
             )
         except ValueError as error:
-            raise FieldError("start.tools", f"cannot be made into a grammar: {error}") from None
+            raise FieldError("start.tools", f"cannot be made into a grammar: {error}", BAD_TOOL) from None
 
     def _started(
         self,
@@ -307,7 +318,9 @@ def _constraints(start: StartRequest) -> Constraints:
     try:
         return effective_constraints(start.constraints)
     except GrammarUnavailableError as error:
-        raise FieldError("start.constraints", f"is GRAMMAR, which this server cannot give: {error}") from None
+        raise FieldError(
+            "start.constraints", f"is GRAMMAR, which this server cannot give: {error}", UNSUPPORTED
+        ) from None
 
 
 def _section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
@@ -14,9 +17,12 @@ from asynclm.session.errors import RemoteProtocolError
 from asynclm.session.events import HalfClosed
 from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2
 from asynclm.wire.client_events import AckReceived, ClientInput, ResumeAsked, client_event_from_pb
-from asynclm.wire.errors import FieldError, StatusError, WireError, abort, field_fault
+from asynclm.wire.errors import BAD_EVENT, SEQUENCE_GAP, FieldError, StatusError, WireError, abort, field_fault
 from asynclm.wire.reports import to_server_event
 from asynclm.wire.start import StartRequest, start_from_pb
+from asynclm.wire.values import OnDisconnect
+
+log = logging.getLogger(__name__)
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -28,7 +34,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def Session(  # noqa: N802
         self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
     ) -> AsyncIterator[session_pb2.ServerEvent]:
-        """One session on one stream ([WIRE] obligations are in the proto)."""
+        """One session on one stream [WIRE-010 to WIRE-021]."""
         try:
             start = await self._read_start(request_iterator)
             opened = await self._hub.open(start)
@@ -58,7 +64,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         try:
             start = start_from_pb(request.start)
             _check_generate(start)
-            opened = await self._hub.open(start)
+            # Cancelling the rpc ends the session, whatever the start says [WIRE-102].
+            opened = await self._hub.open(dataclasses.replace(start, on_disconnect=OnDisconnect.CANCEL))
         except Exception as error:
             await _abort(context, error)
         self._hub.post(opened.record, HalfClosed())
@@ -82,7 +89,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, message, "START_TIMEOUT") from None
         which = first.WhichOneof("event")
         if which != "start":
-            raise FieldError("event", f"is {which or 'empty'}; the first event of Session is start")
+            raise FieldError("event", f"is {which or 'empty'}; the first event of Session is start", BAD_EVENT)
         _check_sequence(first.client_seq, 0)
         return start_from_pb(first.start)
 
@@ -105,7 +112,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     def _apply(self, event: ClientInput, opened: OpenedSession) -> None:
         match event:
             case StartRequest() | ResumeAsked():
-                raise FieldError("event", "is a second start; a stream carries one session")
+                raise FieldError("event", "is a second start; a stream carries one session", BAD_EVENT)
             case AckReceived():
                 pass  # events are not kept for Resume yet: there is nothing to let go
             case _:
@@ -119,7 +126,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
 def _check_sequence(client_seq: int, applied: int) -> None:
     if client_seq != applied + 1:
-        raise FieldError("client_seq", f"is {client_seq}; the next is {applied + 1}")
+        raise FieldError("client_seq", f"is {client_seq}; the next is {applied + 1}", SEQUENCE_GAP)
 
 
 def _check_generate(start: StartRequest) -> None:
@@ -142,5 +149,7 @@ async def _abort(context: Context, error: Exception) -> NoReturn:
             code: Any = getattr(grpc.StatusCode, error.status, grpc.StatusCode.FAILED_PRECONDITION)
             fault = StatusError(code, str(error), "PROTOCOL")
         case _:
-            raise error
+            incident = uuid.uuid4().hex[:12]
+            log.error("rpc failed, incident %s", incident, exc_info=error)
+            fault = StatusError(grpc.StatusCode.INTERNAL, f"a fault of the server; its log names it {incident}")
     await abort(context, fault)

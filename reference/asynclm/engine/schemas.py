@@ -196,6 +196,12 @@ def _open_objects(schema: Any, path: str) -> Iterator[str]:
         if may_be_object and schema.get("additionalProperties") is not False:
             yield path
         for step, inner in _inner(schema):
-            yield from _open_objects(inner, f"{path}/{step}")
+            if not (step.startswith("allOf/") and _narrows_only(inner)):
+                yield from _open_objects(inner, f"{path}/{step}")
     elif schema is True:
         yield path
+
+
+def _narrows_only(schema: Any) -> bool:
+    """Whether a part of `allOf` says nothing of what kind of value it is; then the other parts do."""
+    return not isinstance(schema, dict) or (_DECIDING | {"type", "properties"}).isdisjoint(schema)

@@ -74,7 +74,10 @@ def split_tools(tools: Iterable[AnyTool]) -> tuple[tuple[ToolSpec, ...], ToolSet
     specs: list[ToolSpec] = []
     runnable = ToolSet()
     for item in tools:
-        specs.append(item if isinstance(item, ToolSpec) else runnable.add(item).spec)
+        spec = item if isinstance(item, ToolSpec) else runnable.add(item).spec
+        if any(spec.name == other.name for other in specs):
+            raise ValueError(f"tools: {shorten(spec.name)} is declared twice; names must be unique")
+        specs.append(spec)
     return tuple(specs), runnable
 
 

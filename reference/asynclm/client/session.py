@@ -8,12 +8,11 @@ import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import grpc
-
 from asynclm.client.connection import ConnectionOptions
 from asynclm.client.errors import InterruptRejectedError, LimitError, SessionClosedError
 from asynclm.client.runner import ToolRunner
 from asynclm.client.stream import EventStream
+from asynclm.client.writing import write
 from asynclm.cml.control import Status
 from asynclm.session.effects import (
     CallCancelRequested,
@@ -33,6 +32,7 @@ from asynclm.session.events import (
 )
 from asynclm.session.state import Scheduling
 from asynclm.tools import ToolError, ToolSet, to_json_text
+from asynclm.v1 import session_pb2
 from asynclm.wire import ClientInput, ReceivedEvent, StartRequest, client_event_to_pb
 
 T = TypeVar("T")
@@ -219,21 +219,21 @@ class Session(EventStream):
         self, event: ClientInput, answer: asyncio.Future[Any] | None = None, key: int | str | None = None
     ) -> int:
         await self.open()
-        async with self._writing:
-            self._check_open()
-            number = next(self._numbers)
-            if answer is not None:
-                self._waiters[number if key is None else key] = answer
-            try:
-                await self._call.write(client_event_to_pb(event, number))
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._over.wait()  # the reader knows why the stream is gone
-                raise self._closed_error() from None
-            return number
-
-    def _check_open(self) -> None:
         if self._over.is_set() or self.finished:
             raise self._closed_error()
+        number = next(self._numbers)
+        if answer is not None:
+            self._waiters[number if key is None else key] = answer
+        # A task of its own: a caller that is cancelled must not leave half a write behind.
+        writing = asyncio.create_task(self._write(client_event_to_pb(event, number)))
+        if not await asyncio.shield(writing):
+            await self._over.wait()  # the reader knows why the stream is gone
+            raise self._closed_error()
+        return number
+
+    async def _write(self, message: session_pb2.ClientEvent) -> bool:
+        async with self._writing:  # first come, first served: in the order of the numbers
+            return await write(self._call, message)
 
     def _closed_error(self) -> Exception:
         return self._error or SessionClosedError("the session has finished")
@@ -241,11 +241,10 @@ class Session(EventStream):
     # --- EventStream -----------------------------------------------------------------------------------------
 
     async def _open_call(self) -> Any:
-        call = self._connect()
-        self._call = call
-        with contextlib.suppress(asyncio.InvalidStateError):  # ended already: reading tells why
-            await call.write(client_event_to_pb(self._request, next(self._numbers)))
-        return call
+        self._call = self._connect()
+        await self._call.wait_for_connection()
+        await self._write(client_event_to_pb(self._request, next(self._numbers)))
+        return self._call
 
     def _observe(self, event: ReceivedEvent) -> None:
         match event.report:

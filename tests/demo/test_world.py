@@ -69,7 +69,7 @@ async def test_read_page(world: World, mail: MailServer) -> None:
 async def test_read_attendees(world: World, mail: MailServer) -> None:
     found = await run(world, mail, "read_attendees", path=ATTENDEES_FILE)
     assert found["emails"] == [person.email for person in world.attendees]
-    assert found["attendees"] == [{"name": p.name, "email": p.email} for p in world.attendees]
+    assert found["names"] == [person.name for person in world.attendees]
 
 
 async def test_find_chair(world: World, mail: MailServer) -> None:

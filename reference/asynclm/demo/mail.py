@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate, getaddresses, make_msgid
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -31,6 +31,16 @@ class DeliveredMail:
     message: EmailMessage
 
     @property
+    def to(self) -> tuple[str, ...]:
+        """The addresses in `To`."""
+        return self._addresses("To")
+
+    @property
+    def cc(self) -> tuple[str, ...]:
+        """The addresses in `Cc`."""
+        return self._addresses("Cc")
+
+    @property
     def subject(self) -> str:
         """The subject, decoded."""
         return str(self.message["Subject"] or "")
@@ -40,6 +50,9 @@ class DeliveredMail:
         """The plain text, with line ends as Python has them."""
         part = self.message.get_body(("plain",))
         return "" if part is None else str(part.get_content()).replace("\r\n", "\n")
+
+    def _addresses(self, header: str) -> tuple[str, ...]:
+        return tuple(address for _, address in getaddresses([str(v) for v in self.message.get_all(header, [])]))
 
 
 class MailServer:

@@ -30,7 +30,7 @@ class CopyPiece(_Strict):
 
 
 class SamplePiece(_Strict):
-    """Text that the model samples."""
+    """Text that the model samples: so many tokens."""
 
     sample: Annotated[int, Field(gt=0)]
 
@@ -68,11 +68,10 @@ class TaskCall(_Strict):
         return frozenset(used)
 
 
-class Prose(_Strict):
-    """Text of the answer: a fixed beginning, then so many tokens that the model samples."""
+class Prose(SamplePiece):
+    """A passage: a few first words, then what the model samples."""
 
-    text: str
-    sample: Annotated[int, Field(ge=0)] = 0
+    lead: str
 
 
 class TaskProse(_Strict):
@@ -138,10 +137,8 @@ def build_script(task: Task, mode: ExecutionMode, expected_ms: Mapping[str, int]
     return Script(f"demo-{mode.value}", tuple(steps))
 
 
-def _prose(prose: Prose) -> Iterator[ScriptStep]:
-    yield ScriptText(prose.text)
-    if prose.sample:
-        yield ScriptSample(prose.sample)
+def _prose(prose: Prose) -> tuple[ScriptStep, ...]:
+    return ScriptText(prose.lead), ScriptSample(prose.sample)
 
 
 def _trap(condition: str) -> tuple[ScriptStep, ...]:

@@ -32,18 +32,11 @@ class PageText(BaseModel):
     text: str
 
 
-class Attendee(BaseModel):
-    """A row of the spreadsheet."""
-
-    name: str
-    email: str
-
-
 class Attendees(BaseModel):
     """The people in a spreadsheet."""
 
+    names: list[str]
     emails: list[str]
-    attendees: list[Attendee]
 
 
 class Chair(BaseModel):
@@ -198,8 +191,8 @@ def read_people(path: Path) -> Attendees:
 def _people(rows: list[list[str]], header: list[str]) -> Attendees:
     email = header.index("email")
     name = header.index("name") if "name" in header else email
-    people = [Attendee(name=row[name], email=row[email]) for row in rows if "@" in row[email]]
-    return Attendees(emails=[person.email for person in people], attendees=people)
+    people = [row for row in rows if "@" in row[email]]
+    return Attendees(names=[row[name] for row in people], emails=[row[email] for row in people])
 
 
 def look_up_chair(database: Path, department: str) -> Chair:

@@ -12,10 +12,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from asynclm.cli.bench import bench
 from asynclm.cli.chat import chat
 from asynclm.cli.check import check
+from asynclm.cli.demo import demo
 from asynclm.cli.exit_codes import ExitCode
 from asynclm.cli.faults import explain
+from asynclm.cli.info import info
 from asynclm.cli.replay import replay
 from asynclm.cli.run import run
 from asynclm.cli.serve import serve
@@ -90,7 +93,10 @@ app.command()(serve)
 app.command()(run)
 app.command()(chat)
 app.command()(check)
+app.command()(info)
 app.command()(replay)
+app.command()(bench)
+app.command()(demo)
 
 
 def main() -> None:

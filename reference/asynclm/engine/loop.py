@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from asynclm.engine.base import Engine, EngineError, Sampled, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.constraints import SessionConstraint
-from asynclm.engine.script import Forbidden, Force, Free, Script, ScriptError, ScriptPlayer
+from asynclm.engine.script import Forbidden, Force, Free, Own, Script, ScriptError, ScriptPlayer
 from asynclm.engine.text_mask import free_text_bits
 from asynclm.session.config import SessionConfig
 from asynclm.session.effects import (
@@ -298,6 +298,8 @@ class EngineLoop:
                 case Free(in_string):
                     running.sampling_freely = True
                     return StepRequest(running.sequence, free_text_bits(running.engine, in_string=in_string))
+                case Own():
+                    return StepRequest(running.sequence, running.constraint.bits(mask))
                 case Forbidden(what):
                     self._receive(running, StepMasked(token=what))
                 case None:

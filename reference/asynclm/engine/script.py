@@ -1,7 +1,7 @@
 """Scripted models: what a model *wants* to say, step by step, forced through the real loop.
 
 A script names pieces; the target's own tokenizer turns each into ids, and the loop forces them one by one. What the
-mask in force forbids is consumed and noticed, never sampled. Two kinds of step leave the wording to others: `ScriptCopy`
+mask in force forbids is consumed and noticed, never sampled. Two kinds of step leave the wording open: `ScriptCopy`
 writes a value that a tool returned, `ScriptSample` lets the model itself sample text.
 """
 
@@ -80,7 +80,12 @@ class ScriptCopy:
     in_string: bool = False
 
 
-ScriptStep = ScriptText | ScriptControl | ScriptEnd | ScriptSample | ScriptCopy
+@dataclass(frozen=True, slots=True)
+class ScriptRelease:
+    """The script ends here: from now on the model samples by itself, under the session's constraints."""
+
+
+ScriptStep = ScriptText | ScriptControl | ScriptEnd | ScriptSample | ScriptCopy | ScriptRelease
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,8 @@ class Script:
             raise ScriptError(
                 f"script id {self.id[:80]!r}: allowed are 1 to 128 letters, digits, '_', '-' and '.' [SCR-012]"
             )
+        if any(isinstance(step, ScriptRelease) for step in self.steps[:-1]):
+            raise ScriptError("script steps: release is given before the last step; nothing can follow it [SCR-034]")
 
 
 class ScriptStore:
@@ -146,7 +153,7 @@ def step_ids(step: ScriptStep, codec: Codec) -> tuple[int, ...]:
             return (codec.control_ids[control],)
         case ScriptEnd():
             return (min(codec.eos_ids),)
-        case ScriptSample() | ScriptCopy():
+        case ScriptSample() | ScriptCopy() | ScriptRelease():
             return ()
 
 
@@ -165,6 +172,11 @@ class Free:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """The model samples the next token under the session's mask, and every one after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forbidden:
     """The script wanted a token that the mask forbids; it is consumed. `what` names it for the notice."""
 
@@ -180,12 +192,13 @@ class ScriptPlayer:
         self._position = 0
         self._ids: list[int] = []
         self._sampling: ScriptSample | None = None
+        self._released = False
         self._sampled = 0
         self._text = ""
 
     def next(
         self, allows: Callable[[int], bool], resolve: Callable[[Reference], str | None]
-    ) -> Force | Free | Forbidden | None:
+    ) -> Force | Free | Own | Forbidden | None:
         """What the model wants next.
 
         Args:
@@ -199,6 +212,8 @@ class ScriptPlayer:
             ScriptError: a copy step whose call has no result.
         """
         while True:
+            if self._released:
+                return Own()
             if self._sampling is not None:
                 if self._sampled < self._sampling.max_tokens and not any(s in self._text for s in self._sampling.stop):
                     return Free(in_string=self._sampling.in_string)
@@ -224,6 +239,8 @@ class ScriptPlayer:
     def _begin(self, step: ScriptStep, resolve: Callable[[Reference], str | None]) -> None:
         if isinstance(step, ScriptSample):
             self._sampling, self._sampled, self._text = step, 0, ""
+        elif isinstance(step, ScriptRelease):
+            self._released = True
         elif isinstance(step, ScriptCopy):
             value = resolve(step.reference)
             if value is None:

@@ -14,6 +14,7 @@ from asynclm.engine.script import (
     ScriptCopy,
     ScriptEnd,
     ScriptError,
+    ScriptRelease,
     ScriptSample,
     ScriptStep,
     ScriptText,
@@ -55,8 +56,10 @@ def _step(pb: scripted_model_pb2.ScriptStep, path: str) -> ScriptStep:
                 return ScriptSample(pb.sample.max_tokens, tuple(pb.sample.stop), pb.sample.in_string)
             case "copy":
                 return ScriptCopy(_reference(pb.copy.reference, f"{path}.copy.reference"), pb.copy.in_string)
+            case "release":
+                return ScriptRelease()
             case None:
-                raise FieldError(path, "is empty; give text, control, end_of_sequence, sample or copy")
+                raise FieldError(path, "is empty; give text, control, end_of_sequence, sample, copy or release")
     except ScriptError as error:
         raise FieldError(path, f"is not allowed: {error}") from None
 
@@ -82,6 +85,8 @@ def _step_to_pb(step: ScriptStep) -> scripted_model_pb2.ScriptStep:
         case ScriptCopy(reference, in_string):
             copy = scripted_model_pb2.Copy(reference=format_reference(reference), in_string=in_string)
             return scripted_model_pb2.ScriptStep(copy=copy)
+        case ScriptRelease():
+            return scripted_model_pb2.ScriptStep(release=scripted_model_pb2.Release())
 
 
 def _reference(text: str, path: str) -> Reference:

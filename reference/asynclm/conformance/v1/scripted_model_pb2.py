@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from asynclm.v1 import types_pb2 as asynclm_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+asynclm/conformance/v1/scripted_model.proto\x12\x16\x61synclm.conformance.v1\x1a\x16\x61synclm/v1/types.proto\"\x9f\x02\n\nScriptStep\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x34\n\x07\x63ontrol\x18\x02 \x01(\x0e\x32\x18.asynclm.v1.ControlTokenH\x00R\x07\x63ontrol\x12O\n\x0f\x65nd_of_sequence\x18\x03 \x01(\x0b\x32%.asynclm.conformance.v1.EndOfSequenceH\x00R\rendOfSequence\x12\x38\n\x06sample\x18\x04 \x01(\x0b\x32\x1e.asynclm.conformance.v1.SampleH\x00R\x06sample\x12\x32\n\x04\x63opy\x18\x05 \x01(\x0b\x32\x1c.asynclm.conformance.v1.CopyH\x00R\x04\x63opyB\x06\n\x04step\"\x0f\n\rEndOfSequence\"X\n\x06Sample\x12\x1d\n\nmax_tokens\x18\x01 \x01(\x05R\tmaxTokens\x12\x12\n\x04stop\x18\x02 \x03(\tR\x04stop\x12\x1b\n\tin_string\x18\x03 \x01(\x08R\x08inString\"A\n\x04\x43opy\x12\x1c\n\treference\x18\x01 \x01(\tR\treference\x12\x1b\n\tin_string\x18\x02 \x01(\x08R\x08inString\"\x82\x01\n\x11LoadScriptRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x38\n\x05steps\x18\x02 \x03(\x0b\x32\".asynclm.conformance.v1.ScriptStepR\x05steps\x12\x19\n\x05model\x18\x03 \x01(\tH\x00R\x05model\x88\x01\x01\x42\x08\n\x06_model\"6\n\x12LoadScriptResponse\x12 \n\x0cids_per_step\x18\x01 \x03(\x05R\nidsPerStep\"?\n\x0e\x41\x64vanceRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x0e\n\x02ms\x18\x02 \x01(\x03R\x02ms\"N\n\x0f\x41\x64vanceResponse\x12\x15\n\x06now_ms\x18\x01 \x01(\x03R\x05nowMs\x12$\n\x0elast_event_seq\x18\x02 \x01(\x03R\x0clastEventSeq\"\x0e\n\x0cResetRequest\"\x0f\n\rResetResponse2\xa6\x02\n\rScriptedModel\x12\x63\n\nLoadScript\x12).asynclm.conformance.v1.LoadScriptRequest\x1a*.asynclm.conformance.v1.LoadScriptResponse\x12Z\n\x07\x41\x64vance\x12&.asynclm.conformance.v1.AdvanceRequest\x1a\'.asynclm.conformance.v1.AdvanceResponse\x12T\n\x05Reset\x12$.asynclm.conformance.v1.ResetRequest\x1a%.asynclm.conformance.v1.ResetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+asynclm/conformance/v1/scripted_model.proto\x12\x16\x61synclm.conformance.v1\x1a\x16\x61synclm/v1/types.proto\"\xdc\x02\n\nScriptStep\x12\x14\n\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x34\n\x07\x63ontrol\x18\x02 \x01(\x0e\x32\x18.asynclm.v1.ControlTokenH\x00R\x07\x63ontrol\x12O\n\x0f\x65nd_of_sequence\x18\x03 \x01(\x0b\x32%.asynclm.conformance.v1.EndOfSequenceH\x00R\rendOfSequence\x12\x38\n\x06sample\x18\x04 \x01(\x0b\x32\x1e.asynclm.conformance.v1.SampleH\x00R\x06sample\x12\x32\n\x04\x63opy\x18\x05 \x01(\x0b\x32\x1c.asynclm.conformance.v1.CopyH\x00R\x04\x63opy\x12;\n\x07release\x18\x06 \x01(\x0b\x32\x1f.asynclm.conformance.v1.ReleaseH\x00R\x07releaseB\x06\n\x04step\"\x0f\n\rEndOfSequence\"X\n\x06Sample\x12\x1d\n\nmax_tokens\x18\x01 \x01(\x05R\tmaxTokens\x12\x12\n\x04stop\x18\x02 \x03(\tR\x04stop\x12\x1b\n\tin_string\x18\x03 \x01(\x08R\x08inString\"A\n\x04\x43opy\x12\x1c\n\treference\x18\x01 \x01(\tR\treference\x12\x1b\n\tin_string\x18\x02 \x01(\x08R\x08inString\"\t\n\x07Release\"\x82\x01\n\x11LoadScriptRequest\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x38\n\x05steps\x18\x02 \x03(\x0b\x32\".asynclm.conformance.v1.ScriptStepR\x05steps\x12\x19\n\x05model\x18\x03 \x01(\tH\x00R\x05model\x88\x01\x01\x42\x08\n\x06_model\"6\n\x12LoadScriptResponse\x12 \n\x0cids_per_step\x18\x01 \x03(\x05R\nidsPerStep\"?\n\x0e\x41\x64vanceRequest\x12\x1d\n\nsession_id\x18\x01 \x01(\tR\tsessionId\x12\x0e\n\x02ms\x18\x02 \x01(\x03R\x02ms\"N\n\x0f\x41\x64vanceResponse\x12\x15\n\x06now_ms\x18\x01 \x01(\x03R\x05nowMs\x12$\n\x0elast_event_seq\x18\x02 \x01(\x03R\x0clastEventSeq\"\x0e\n\x0cResetRequest\"\x0f\n\rResetResponse2\xa6\x02\n\rScriptedModel\x12\x63\n\nLoadScript\x12).asynclm.conformance.v1.LoadScriptRequest\x1a*.asynclm.conformance.v1.LoadScriptResponse\x12Z\n\x07\x41\x64vance\x12&.asynclm.conformance.v1.AdvanceRequest\x1a\'.asynclm.conformance.v1.AdvanceResponse\x12T\n\x05Reset\x12$.asynclm.conformance.v1.ResetRequest\x1a%.asynclm.conformance.v1.ResetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,25 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'asynclm.conformance.v1.scri
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SCRIPTSTEP']._serialized_start=96
-  _globals['_SCRIPTSTEP']._serialized_end=383
-  _globals['_ENDOFSEQUENCE']._serialized_start=385
-  _globals['_ENDOFSEQUENCE']._serialized_end=400
-  _globals['_SAMPLE']._serialized_start=402
-  _globals['_SAMPLE']._serialized_end=490
-  _globals['_COPY']._serialized_start=492
-  _globals['_COPY']._serialized_end=557
-  _globals['_LOADSCRIPTREQUEST']._serialized_start=560
-  _globals['_LOADSCRIPTREQUEST']._serialized_end=690
-  _globals['_LOADSCRIPTRESPONSE']._serialized_start=692
-  _globals['_LOADSCRIPTRESPONSE']._serialized_end=746
-  _globals['_ADVANCEREQUEST']._serialized_start=748
-  _globals['_ADVANCEREQUEST']._serialized_end=811
-  _globals['_ADVANCERESPONSE']._serialized_start=813
-  _globals['_ADVANCERESPONSE']._serialized_end=891
-  _globals['_RESETREQUEST']._serialized_start=893
-  _globals['_RESETREQUEST']._serialized_end=907
-  _globals['_RESETRESPONSE']._serialized_start=909
-  _globals['_RESETRESPONSE']._serialized_end=924
-  _globals['_SCRIPTEDMODEL']._serialized_start=927
-  _globals['_SCRIPTEDMODEL']._serialized_end=1221
+  _globals['_SCRIPTSTEP']._serialized_end=444
+  _globals['_ENDOFSEQUENCE']._serialized_start=446
+  _globals['_ENDOFSEQUENCE']._serialized_end=461
+  _globals['_SAMPLE']._serialized_start=463
+  _globals['_SAMPLE']._serialized_end=551
+  _globals['_COPY']._serialized_start=553
+  _globals['_COPY']._serialized_end=618
+  _globals['_RELEASE']._serialized_start=620
+  _globals['_RELEASE']._serialized_end=629
+  _globals['_LOADSCRIPTREQUEST']._serialized_start=632
+  _globals['_LOADSCRIPTREQUEST']._serialized_end=762
+  _globals['_LOADSCRIPTRESPONSE']._serialized_start=764
+  _globals['_LOADSCRIPTRESPONSE']._serialized_end=818
+  _globals['_ADVANCEREQUEST']._serialized_start=820
+  _globals['_ADVANCEREQUEST']._serialized_end=883
+  _globals['_ADVANCERESPONSE']._serialized_start=885
+  _globals['_ADVANCERESPONSE']._serialized_end=963
+  _globals['_RESETREQUEST']._serialized_start=965
+  _globals['_RESETREQUEST']._serialized_end=979
+  _globals['_RESETRESPONSE']._serialized_start=981
+  _globals['_RESETRESPONSE']._serialized_end=996
+  _globals['_SCRIPTEDMODEL']._serialized_start=999
+  _globals['_SCRIPTEDMODEL']._serialized_end=1293
 # @@protoc_insertion_point(module_scope)

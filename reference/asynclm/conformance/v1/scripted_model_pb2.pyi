@@ -32,6 +32,7 @@ class ScriptStep(_message.Message):
     END_OF_SEQUENCE_FIELD_NUMBER: _builtins.int
     SAMPLE_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """A piece of text."""
     control: _types_pb2.ControlToken.ValueType
@@ -45,6 +46,10 @@ class ScriptStep(_message.Message):
     def copy(self) -> Global___Copy:
         """A value that a call returned."""
 
+    @_builtins.property
+    def release(self) -> Global___Release:
+        """The model goes on by itself; on real weights only, and nothing can follow it."""
+
     def __init__(
         self,
         *,
@@ -53,12 +58,13 @@ class ScriptStep(_message.Message):
         end_of_sequence: Global___EndOfSequence | None = ...,
         sample: Global___Sample | None = ...,
         copy: Global___Copy | None = ...,
+        release: Global___Release | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "copy", b"copy", "end_of_sequence", b"end_of_sequence", "sample", b"sample", "step", b"step", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "copy", b"copy", "end_of_sequence", b"end_of_sequence", "release", b"release", "sample", b"sample", "step", b"step", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "copy", b"copy", "end_of_sequence", b"end_of_sequence", "sample", b"sample", "step", b"step", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "copy", b"copy", "end_of_sequence", b"end_of_sequence", "release", b"release", "sample", b"sample", "step", b"step", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["text", "control", "end_of_sequence", "sample", "copy"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["text", "control", "end_of_sequence", "sample", "copy", "release"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 
@@ -137,6 +143,23 @@ class Copy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Copy: _TypeAlias = Copy  # noqa: Y015
+
+@_typing.final
+class Release(_message.Message):
+    """The end of a script that leaves the rest to the model: it samples under the session's constraints [SCR-034]."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Release: _TypeAlias = Release  # noqa: Y015
 
 @_typing.final
 class LoadScriptRequest(_message.Message):

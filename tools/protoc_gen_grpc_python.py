@@ -26,7 +26,10 @@ def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGenerat
         out.mkdir()
         command = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={image}"]
         run = subprocess.run(
-            [*command, f"--grpc_python_out={out}", *request.file_to_generate], capture_output=True, text=True, check=False
+            [*command, f"--grpc_python_out={out}", *request.file_to_generate],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if run.returncode:
             response.error = run.stderr

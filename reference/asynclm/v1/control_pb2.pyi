@@ -105,7 +105,9 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Measurements of this server on this machine, by name (`decode.tokens_per_s`, `kv.swap_ms`): for people and planners."""
+        """Measurements of this server on this machine, by name (`decode.tokens_per_s`, `kv.swap_ms`): for people and
+        planners.
+        """
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """Limits of a server beyond one session."""
+    """Limits of a server beyond one session; 0 where there is none [LIM-001]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

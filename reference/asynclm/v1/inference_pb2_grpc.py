@@ -29,8 +29,9 @@ if _version_not_supported:
 class InferenceStub:
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     def __init__(self, channel):
@@ -59,8 +60,9 @@ class InferenceStub:
 class InferenceServicer:
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     def Session(self, request_iterator, context):
@@ -68,12 +70,12 @@ class InferenceServicer:
 
         The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
         [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
-        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
-        CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
-        Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
+        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens,
+        Notice; CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that
+        begins; Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
-        or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved
+        then, or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
         [WIRE-016].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -84,16 +86,16 @@ class InferenceServicer:
         """Takes up a session whose stream was dropped.
 
         The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
-        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
-        unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
+        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE;
+        an unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-        `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
+        """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit
+        in `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,8 +130,9 @@ def add_InferenceServicer_to_server(servicer, server):
 class Inference:
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     @staticmethod

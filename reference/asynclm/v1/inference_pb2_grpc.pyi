@@ -30,8 +30,9 @@ GRPC_VERSION: str
 class InferenceStub:
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     @_typing.overload
@@ -43,32 +44,33 @@ class InferenceStub:
 
     The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
     [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
-    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
-    CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
-    Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
+    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens,
+    Notice; CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that
+    begins; Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
-    or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved
+    then, or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
     [WIRE-016].
     """
     Resume: _grpc.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]
     """Takes up a session whose stream was dropped.
 
     The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
-    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
-    unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
+    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE;
+    an unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _session_pb2.ServerEvent]
-    """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-    `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
+    """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit
+    in `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
     """
 
 @_typing.type_check_only
 class InferenceAsyncStub(InferenceStub):
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -77,31 +79,32 @@ class InferenceAsyncStub(InferenceStub):
 
     The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
     [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
-    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
-    CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
-    Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
+    TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens,
+    Notice; CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that
+    begins; Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
-    or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+    Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved
+    then, or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
     [WIRE-016].
     """
     Resume: _aio.StreamStreamMultiCallable[_session_pb2.ClientEvent, _session_pb2.ServerEvent]  # type: ignore[assignment]
     """Takes up a session whose stream was dropped.
 
     The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
-    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
-    unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
+    number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE;
+    an unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _session_pb2.ServerEvent]  # type: ignore[assignment]
-    """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-    `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
+    """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit
+    in `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
     """
 
 class InferenceServicer(metaclass=_abc_1.ABCMeta):
     """Runs sessions: an LLM decodes while its calls run, and is interrupted by their results.
 
-    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason). Faults of
-    a tool, of the model's CML and of a single interrupt are data: the session goes on.
+    Faults of an rpc are gRPC status with google.rpc details (BadRequest names the field, ErrorInfo the reason) [ERR-001]
+    [ERR-003] [ERR-004]. Faults of a tool, of the model's CML and of a single interrupt are data: the session goes on. An
+    rpc that a server does not offer is UNIMPLEMENTED [WIRE-002].
     """
 
     @_abc_1.abstractmethod
@@ -114,12 +117,12 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
 
         The first event MUST be Start [WIRE-010]; a server MUST answer it with Started or end the stream with a status
         [WIRE-011]. It MUST send the effects of one input in the order of [WIRE-053]: InterruptAccepted, InterruptRejected;
-        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens, Notice;
-        CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that begins;
-        Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
+        TrapExited or StateChanged of a wait that ends; InterruptCommitted, each followed by its CallSettled; Tokens,
+        Notice; CallEmitted; CallDispatched; CallCancelRequested, CancelOutcome; TrapEntered or StateChanged of a wait that
+        begins; Probed; Finished. The stream ends OK after Finished, whatever its reason [WIRE-015].
 
-        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved then,
-        or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
+        Half-close is not Finish [SES-082]: the session goes on, but calls that the client owns and that are unresolved
+        then, or are emitted later, resolve as cancelled [SES-083]. A dropped stream is treated as Start.on_disconnect says
         [WIRE-016].
         """
 
@@ -132,8 +135,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         """Takes up a session whose stream was dropped.
 
         The first event MUST be ResumeRequest [WIRE-090]. A server MUST answer with Resumed, then every event after the
-        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE; an
-        unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
+        number asked for, unchanged, then new ones [WIRE-091, WIRE-092]. A number that is no longer kept is OUT_OF_RANGE;
+        an unknown session is NOT_FOUND [WIRE-095]. A second attachment wins: the first stream ends ABORTED [WIRE-096].
         """
 
     @_abc_1.abstractmethod
@@ -142,8 +145,8 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_pb2.ServerEvent], _abc.AsyncIterator[_session_pb2.ServerEvent]]:
-        """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit in
-        `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
+        """A session without a way back: for plain clients. Only tools of the server's own can be called; a tool or a credit
+        in `start` is INVALID_ARGUMENT [WIRE-101]. Cancelling the rpc ends the session [WIRE-102].
         """
 
 def add_InferenceServicer_to_server(servicer: InferenceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

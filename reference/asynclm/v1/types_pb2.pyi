@@ -60,7 +60,7 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     STATUS_TIMEOUT: _Status.ValueType  # 6
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper):
-    """What an interrupt says of its source. Every status but PARTIAL and PROGRESS resolves the call."""
+    """What an interrupt says of its source. Every status but PARTIAL and PROGRESS is terminal: it resolves the call."""
 
 STATUS_UNSPECIFIED: Status.ValueType  # 0
 STATUS_OK: Status.ValueType  # 1
@@ -81,9 +81,9 @@ class _SchedulingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheduling
     SCHEDULING_IMMEDIATE: _Scheduling.ValueType  # 1
     """At the next safe point. The default."""
     SCHEDULING_WHEN_IDLE: _Scheduling.ValueType  # 2
-    """At the next trap or end of sequence."""
+    """At the next trap or end of sequence [INT-031]."""
     SCHEDULING_SILENT: _Scheduling.ValueType  # 3
-    """At the next safe point, but it does not end a trap. The default of PARTIAL and PROGRESS."""
+    """At the next safe point, but it does not end a trap [INT-032]. The default of PARTIAL and PROGRESS."""
 
 class Scheduling(_Scheduling, metaclass=_SchedulingEnumTypeWrapper):
     """When an interrupt is committed, and whether it ends a trap."""
@@ -92,9 +92,9 @@ SCHEDULING_UNSPECIFIED: Scheduling.ValueType  # 0
 SCHEDULING_IMMEDIATE: Scheduling.ValueType  # 1
 """At the next safe point. The default."""
 SCHEDULING_WHEN_IDLE: Scheduling.ValueType  # 2
-"""At the next trap or end of sequence."""
+"""At the next trap or end of sequence [INT-031]."""
 SCHEDULING_SILENT: Scheduling.ValueType  # 3
-"""At the next safe point, but it does not end a trap. The default of PARTIAL and PROGRESS."""
+"""At the next safe point, but it does not end a trap [INT-032]. The default of PARTIAL and PROGRESS."""
 Global___Scheduling: _TypeAlias = Scheduling  # noqa: Y015
 
 class _State:
@@ -447,18 +447,18 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
     DESCRIPTOR: _descriptor.EnumDescriptor
     ON_DISCONNECT_UNSPECIFIED: _OnDisconnect.ValueType  # 0
     ON_DISCONNECT_CANCEL: _OnDisconnect.ValueType  # 1
-    """Pending calls are cancelled and the session finishes DISCONNECTED."""
+    """Pending calls are cancelled and the session finishes DISCONNECTED [WIRE-017]."""
     ON_DISCONNECT_DETACH: _OnDisconnect.ValueType  # 2
-    """The session goes on for the published grace period."""
+    """The session goes on for the published grace period [WIRE-018]."""
 
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What becomes of a session whose stream is dropped before it finished."""
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0
 ON_DISCONNECT_CANCEL: OnDisconnect.ValueType  # 1
-"""Pending calls are cancelled and the session finishes DISCONNECTED."""
+"""Pending calls are cancelled and the session finishes DISCONNECTED [WIRE-017]."""
 ON_DISCONNECT_DETACH: OnDisconnect.ValueType  # 2
-"""The session goes on for the published grace period."""
+"""The session goes on for the published grace period [WIRE-018]."""
 Global___OnDisconnect: _TypeAlias = OnDisconnect  # noqa: Y015
 
 class _Constraints:
@@ -538,7 +538,7 @@ class _UnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Unit.ValueType],
     UNIT_UNSPECIFIED: _Unit.ValueType  # 0
     UNIT_TOKEN: _Unit.ValueType  # 1
     UNIT_PIECE: _Unit.ValueType  # 2
-    """One received delta of a hosted stream, cut at control words; ids are empty."""
+    """One received delta of a hosted stream, cut at control words; ids are empty [WIRE-074]."""
 
 class Unit(_Unit, metaclass=_UnitEnumTypeWrapper):
     """What one unit of credit and of token index is."""
@@ -546,7 +546,7 @@ class Unit(_Unit, metaclass=_UnitEnumTypeWrapper):
 UNIT_UNSPECIFIED: Unit.ValueType  # 0
 UNIT_TOKEN: Unit.ValueType  # 1
 UNIT_PIECE: Unit.ValueType  # 2
-"""One received delta of a hosted stream, cut at control words; ids are empty."""
+"""One received delta of a hosted stream, cut at control words; ids are empty [WIRE-074]."""
 Global___Unit: _TypeAlias = Unit  # noqa: Y015
 
 class _Role:
@@ -861,7 +861,7 @@ Global___CallTimings: _TypeAlias = CallTimings  # noqa: Y015
 
 @_typing.final
 class CallRow(_message.Message):
-    """The ledger's row for a call. Every call has exactly one in Finished, however it went."""
+    """The ledger's row for a call. Every call has exactly one in Finished, however it went [SES-090] [SES-091]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -887,7 +887,7 @@ class CallRow(_message.Message):
     reason: Global___UndeliveredReason.ValueType
     """Why it is UNDELIVERED."""
     payload: _builtins.str
-    """The terminal payload, handed back if UNDELIVERED."""
+    """The terminal payload, handed back if UNDELIVERED [SES-094]."""
     @_builtins.property
     def timings(self) -> Global___CallTimings: ...
     def __init__(
@@ -962,7 +962,7 @@ Global___InterruptRow: _TypeAlias = InterruptRow  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Token counts of a session. Sampled tokens count against max_new_tokens; injected tokens never do."""
+    """Token counts of a session [SES-095]. Sampled tokens count against max_new_tokens; injected tokens never do [INT-046]."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1099,7 +1099,9 @@ Global___Sampling: _TypeAlias = Sampling  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
-    """Limits of one session. In Start a client may only lower what the server allows; Started tells what is in force."""
+    """Limits of one session. In Start a client may only lower what the server allows [LIM-003] [LIM-004]; Started tells
+    what is in force [LIM-002].
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -28,9 +28,10 @@ if _version_not_supported:
 class ScriptedModelStub:
     """Plays scripts in place of a model's own choices, through the same decode loop, parser, mask and injection code.
 
-    A session with Start.model `script:<id>` runs on a manual clock that starts at 0 and that only Advance moves. With
+    A session with Start.model `script:<id>` is forced to the script's ids one by one [SCR-004], through the same code as
+    others [SCR-005], on a manual clock that starts at 0 and that only Advance moves [SCR-020]. With
     `script:<id>+weights` the real checkpoint computes every step, the script replaces each sampled id, and the clock is
-    the wall's.
+    the wall's [SCR-030].
     """
 
     def __init__(self, channel):
@@ -59,23 +60,24 @@ class ScriptedModelStub:
 class ScriptedModelServicer:
     """Plays scripts in place of a model's own choices, through the same decode loop, parser, mask and injection code.
 
-    A session with Start.model `script:<id>` runs on a manual clock that starts at 0 and that only Advance moves. With
+    A session with Start.model `script:<id>` is forced to the script's ids one by one [SCR-004], through the same code as
+    others [SCR-005], on a manual clock that starts at 0 and that only Advance moves [SCR-020]. With
     `script:<id>+weights` the real checkpoint computes every step, the script replaces each sampled id, and the clock is
-    the wall's.
+    the wall's [SCR-030].
     """
 
     def LoadScript(self, request, context):
-        """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id again
-        replaces it for sessions that start later [SCR-009].
+        """Loads a script. The server encodes each text with its own tokenizer, special tokens off [SCR-002]. Loading an id
+        again replaces it for sessions that start later [SCR-009].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Advance(self, request, context):
-        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and their
-        effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is FAILED_PRECONDITION
-        [SCR-025].
+        """Moves the clock of one session. Due timers MUST have fired, by due time, then order of creation [SCR-022], and
+        their effects MUST have been emitted [SCR-023], before this returns. A session on the wall clock is
+        FAILED_PRECONDITION [SCR-025].
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,9 +119,10 @@ def add_ScriptedModelServicer_to_server(servicer, server):
 class ScriptedModel:
     """Plays scripts in place of a model's own choices, through the same decode loop, parser, mask and injection code.
 
-    A session with Start.model `script:<id>` runs on a manual clock that starts at 0 and that only Advance moves. With
+    A session with Start.model `script:<id>` is forced to the script's ids one by one [SCR-004], through the same code as
+    others [SCR-005], on a manual clock that starts at 0 and that only Advance moves [SCR-020]. With
     `script:<id>+weights` the real checkpoint computes every step, the script replaces each sampled id, and the clock is
-    the wall's.
+    the wall's [SCR-030].
     """
 
     @staticmethod

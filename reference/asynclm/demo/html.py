@@ -147,7 +147,8 @@ def _section(section: Section, ident: str) -> Markup:
     if section.mail:
         parts += [element("h2", "What arrived in the mailbox"), _mails(section)]
     parts.append(element("h2", "What was written"))
-    parts += [_transcript(run, opened=number == 0) for number, run in enumerate(section.runs)]
+    shown = max(section.runs, key=_in_text, default=None)
+    parts += [_transcript(run, opened=run is shown) for run in section.runs]
     return element("section", *parts)
 
 
@@ -235,11 +236,16 @@ def _mails(section: Section) -> Markup:
 
 def _transcript(run: Timeline, *, opened: bool) -> Markup:
     spans = [_span(span) for span in run.transcript]
-    landed = sum(1 for interrupt in run.interrupts if interrupt.landing is Landing.TEXT)
+    landed = _in_text(run)
     said = f"{run.title}: {len(run.calls)} calls, {len(run.interrupts)} interrupts"
     said += f", {landed} of them in running text" if landed else ""
     body = element("div", element("div", *spans, class_="transcript"), class_="panel")
     return element("details", element("summary", said), body, open="" if opened else None)
+
+
+def _in_text(run: Timeline) -> int:
+    """How many interrupts landed in running text."""
+    return sum(interrupt.landing is Landing.TEXT for interrupt in run.interrupts)
 
 
 def _span(span: Span) -> Markup | str:

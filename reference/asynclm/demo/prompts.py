@@ -6,8 +6,10 @@ import ast
 import datetime
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from asynclm.cml.control import Control
+from asynclm.engine.script import Script, ScriptControl, ScriptRelease
+from asynclm.prompt.template import CmlPart, Message, Role, TextPart
 from asynclm.tools import ToolError, ToolSet, tool
 
 _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
@@ -19,22 +21,39 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 }
 
 
-@dataclass(frozen=True)
-class OwnPrompt:
-    """A question, the tools it may use, and how long the answer may be."""
+FIRST_TOKEN = Script("demo-first-token", (ScriptControl(Control.CALL), ScriptRelease()))
+"""Gives the first token, `[CALL]`, and leaves everything after it to the model."""
 
-    text: str
-    tools: tuple[str, ...]
-    max_new_tokens: int = 64
+QUESTIONS = (
+    "Use the calculator to work out 17 * 23.",
+    "What day of the week is 2026-03-14?",
+    "Count the words of: to be or not to be",
+)
+
+_EXAMPLES = (
+    (
+        "Use the calculator to work out 12 * 9.",
+        '[CALL] a [HEAD] calculate(expression="12 * 9") [END][TRAP] a [END][INTR] a [HEAD] 108 [END]12 * 9 is 108.',
+    ),
+    (
+        "What day of the week was 2001-01-01?",
+        '[CALL] a [HEAD] weekday(date="2001-01-01") [END][TRAP] a [END][INTR] a [HEAD] "Monday" [END]'
+        "2001-01-01 was a Monday.",
+    ),
+    (
+        "Count the words of: hello world",
+        '[CALL] a [HEAD] count_words(text="hello world") [END][TRAP] a [END][INTR] a [HEAD] 2 [END]There are 2 words.',
+    ),
+)
 
 
-def own_prompts() -> tuple[OwnPrompt, ...]:
-    """The prompts."""
-    return (
-        OwnPrompt("Use the calculator to work out 17 * 23.", ("calculate",)),
-        OwnPrompt("What day of the week is 2026-03-14? Call the function.", ("weekday",)),
-        OwnPrompt("Count the words of: to be or not to be", ("count_words",)),
-    )
+def conversation(question: str) -> list[Message]:
+    """Three worked examples in CML, then the question."""
+    messages = []
+    for asked, answer in _EXAMPLES:
+        messages.append(Message(Role.USER, (TextPart(asked),)))
+        messages.append(Message(Role.ASSISTANT, (CmlPart(answer),)))
+    return [*messages, Message(Role.USER, (TextPart(question),))]
 
 
 def own_tools() -> ToolSet:

@@ -22,7 +22,7 @@ from asynclm.demo.html import Mail, Section, render_html
 from asynclm.demo.lanes import Timeline
 from asynclm.demo.mail import DeliveredMail, MailServer
 from asynclm.demo.network import Network
-from asynclm.demo.prompts import OwnPrompt, own_prompts, own_tools
+from asynclm.demo.prompts import FIRST_TOKEN, QUESTIONS, conversation, own_tools
 from asynclm.demo.svg import render_svg
 from asynclm.demo.task import Task, build_script, load_task
 from asynclm.demo.terminal import legend, render_terminal
@@ -31,6 +31,7 @@ from asynclm.demo.tools import demo_tools
 from asynclm.demo.transcript import Landing, Span, SpanKind
 from asynclm.demo.world import World, build_world
 from asynclm.engine.base import Engine, SamplingParams
+from asynclm.engine.script import SCRIPT_PREFIX, WEIGHTS_SUFFIX
 from asynclm.prompt.template import Message, Role, TextPart
 from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
@@ -42,6 +43,11 @@ from asynclm.wire import Instructions
 HONEST_LINE = (
     "The decisions (which calls, which traps, the first words of a passage) are a script, since this base model is not "
     "trained for CML; the weights compute every step, and the prose, the summary included, is sampled by the model."
+)
+
+OWN_LINE = (
+    "Three worked examples in the prompt and the first token, [CALL], are given; everything after it is the untrained "
+    "model's own sampling, under grammar and state gates, as it came out."
 )
 
 MODES = (ExecutionMode.SYNC, ExecutionMode.SYNC_PARALLEL, ExecutionMode.ASYNC)
@@ -110,7 +116,9 @@ async def run_demo(engine: Engine, *, output: Path, seed: int, console: Console)
             delays.clear()
             instant = [await stage.play(mode, quiet=True) for mode in MODES]
             console.print(Rule("The model's own decisions, under grammar and state gates"))
-            own = [await stage.ask(prompt) for prompt in own_prompts()]
+            console.print(f"{OWN_LINE}\n")
+            await llm.load_script(FIRST_TOKEN.id, FIRST_TOKEN.steps)
+            own = [await stage.ask(question) for question in QUESTIONS]
     page = output / "demo.html"
     result = DemoResult(world, tuple(delayed), tuple(instant), tuple(own), page)
     page.write_text(_page(result, engine, task, network, seed), encoding="utf-8")
@@ -150,7 +158,7 @@ class _Stage:
                 Message(Role.USER, (TextPart(self._task.request),)),
             ],
             quiet=quiet,
-            model=f"script:{script.id}+weights",
+            model=f"{SCRIPT_PREFIX}{script.id}{WEIGHTS_SUFFIX}",
             mode=mode,
             # One prompt for all modes: the script knows how to call, the model is told of the functions only.
             instructions=Instructions.TOOLS,
@@ -163,16 +171,18 @@ class _Stage:
             raise DemoError(f"{title}: {len(self._mail.delivered)} mails were delivered; there has to be one")
         return Run(timeline, tuple(self._mail.delivered))
 
-    async def ask(self, prompt: OwnPrompt) -> Timeline:
-        """Lets the model decide by itself, under grammar and state gates."""
-        self._console.print(Text(f"\n> {prompt.text}", style="bold"))
+    async def ask(self, question: str) -> Timeline:
+        """Lets the model decide by itself, under grammar and state gates; its first token is given."""
+        self._console.print(Text(f"> {question}", style="bold"))
         return await self._watch(
-            prompt.text,
-            [Message(Role.USER, (TextPart(prompt.text),))],
+            question,
+            conversation(question),
             quiet=False,
-            server_tools=list(prompt.tools),
+            model=f"{SCRIPT_PREFIX}{FIRST_TOKEN.id}{WEIGHTS_SUFFIX}",
+            instructions=Instructions.TOOLS,
+            server_tools=list(own_tools().names),
             constraints=Constraints.GRAMMAR,
-            max_new_tokens=prompt.max_new_tokens,
+            max_new_tokens=64,
         )
 
     async def _watch(self, title: str, messages: Sequence[Message], *, quiet: bool, **options: object) -> Timeline:
@@ -260,7 +270,7 @@ def _page(result: DemoResult, engine: Engine, task: Task, network: Network, seed
         Section(
             title="The model's own decisions",
             runs=result.own,
-            note="No script: the model samples its calls itself, under grammar and state gates, as they came out.",
+            note=OWN_LINE,
         ),
     ]
     info = engine.info

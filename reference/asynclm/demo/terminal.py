@@ -140,7 +140,7 @@ def _mark_lane(marks: Sequence[Landed], span: int, cells: int) -> Text:
 def _heading(timeline: Timeline) -> Text:
     facts = [f"{duration(timeline.latency_ms)} from first to last token", f"waited {duration(timeline.waiting_ms)}"]
     if timeline.calls:
-        facts.append(f"decoded {duration(timeline.overlap_ms)} while calls ran")
+        facts.append(f"overlap {duration(timeline.overlap_ms)}")
     return Text.assemble((timeline.title, "bold"), "  ", (" · ".join(facts), "dim"))
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.cml.attempts import attempt
 from tests.cml.strategies import FRAGMENTS, texts, traps
 
+from asynclm.cml import traps as module
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Trap
 from asynclm.cml.control import Quantifier
 from asynclm.cml.traps import format_trap, parse_trap
@@ -28,6 +29,16 @@ def test_any_text_is_a_condition_or_an_error_in_the_text(text: str) -> None:
         assert 0 <= found.offset <= len(text)
     else:
         assert parse_trap(format_trap(found)) == found
+
+
+@given(st.one_of(traps().map(format_trap), words.map(" ".join)))
+def test_the_fast_way_says_what_the_slow_one_says(text: str) -> None:
+    found, slow = attempt(parse_trap, text), attempt(module._parse_words, text)
+    if isinstance(slow, CmlError):
+        assert isinstance(found, CmlError)
+        assert (found.code, found.offset) == (slow.code, slow.offset)
+    else:
+        assert found == slow
 
 
 @pytest.mark.parametrize(

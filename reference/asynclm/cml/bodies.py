@@ -10,6 +10,7 @@ from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Invocation, Lit
 from asynclm.cml.control import NAME, BodyLanguage
 from asynclm.cml.ids import shown
 from asynclm.cml.literals import (
+    MAX_DEPTH,
     NUMBER_PATTERN,
     PLAIN_STRING_PATTERN,
     PYTHON_WORDS,
@@ -31,12 +32,14 @@ _REFERENCE = re.compile(_REFERENCE_PATTERN, re.ASCII)
 _ARGUMENT = re.compile(
     rf"(?:({_NAME})[ \t\r\n]*+=[ \t\r\n]*+)?"
     rf"(?:({PLAIN_STRING_PATTERN}|{NUMBER_PATTERN})|({_REFERENCE_PATTERN}))"
-    r"[ \t\r\n]*+(?:,[ \t\r\n]*+|(\)))",
+    r"[ \t\r\n]*+(?:,[ \t\r\n]*+|(\)[ \t\r\n]*+))",
     re.ASCII,
 )
 """A whole argument with a plain value, and what ends it."""
 
 _WORD_LITERALS = {word: Literal(text) for word, text in PYTHON_WORDS.items()}
+_PYTHON = BodyLanguage.PYTHON
+_NO_MEMBERS: dict[str, Any] = {}
 _FUNCTION_NAME = re.compile(rf"{_NAME}(?:\.{_NAME})*+", re.ASCII)
 
 
@@ -46,7 +49,7 @@ def parse_body(language: BodyLanguage, text: str) -> Invocation:
     Raises:
         CmlError: BAD_BODY, REPEATED_ARGUMENT or RESERVED_ID, with the offset in `text`.
     """
-    if language is BodyLanguage.PYTHON:
+    if language is _PYTHON:
         return _parse_python(text)
     return _parse_json_fast(text) or _parse_json(text)
 
@@ -84,7 +87,7 @@ def bind_positional(invocation: Invocation, parameter_order: tuple[str, ...]) ->
     names = [a.name or parameter_order[i] for i, a in enumerate(invocation.arguments)]
     repeated = [name for name in parameter_order[:positional] if names.count(name) > 1]
     if repeated:
-        raise CmlError(f"argument {shown(repeated[0])} is given twice", code=CmlErrorCode.REPEATED_ARGUMENT)
+        raise _repeated(repeated[0])
     bound = (Argument(name, a.value) for name, a in zip(names, invocation.arguments, strict=True))
     return Invocation(invocation.function, tuple(bound))
 
@@ -102,24 +105,28 @@ def _parse_python(text: str) -> Invocation:
         names: set[str] = set()
         closed = False
         while not closed:
-            argument, start, at, closed = _argument(text, at)
-            _check_order(argument.name, names, arguments, text, start)
-            arguments.append(argument)
-    if at != len(text):
-        at = skip(text, at)
-        if at != len(text):
-            raise bad_body(text, at, "nothing may follow the call's ')'")
+            start = at
+            name, value, at, closed = _argument(text, at)
+            if name is None:
+                if names:
+                    raise bad_body(text, start, "a positional argument may not follow a keyword argument")
+            elif name in names:
+                raise _repeated(name, start)
+            else:
+                names.add(name)
+            arguments.append(Argument(name, value))
+    if at != len(text) and (at := skip(text, at)) != len(text):
+        raise bad_body(text, at, "nothing may follow the call's ')'")
     return Invocation(function, tuple(arguments))
 
 
-def _argument(text: str, at: int) -> tuple[Argument, int, int, bool]:
-    """Reads an argument and what ends it: the argument, its position, the position after it, whether `)` came."""
+def _argument(text: str, at: int) -> tuple[str | None, Literal | Reference, int, bool]:
+    """Reads an argument and what ends it: its name and value, the position after it, whether `)` came."""
     match = _ARGUMENT.match(text, at)
     if match is not None:
         name, plain, word, closing = match.groups()
         value = Literal(plain) if plain is not None else _word(word, match.start(3))
-        return Argument(name, value), at, match.end(), closing is not None
-    start = at
+        return name, value, match.end(), closing is not None
     name = None
     match = _KEYWORD.match(text, at)
     if match is not None:
@@ -127,10 +134,10 @@ def _argument(text: str, at: int) -> tuple[Argument, int, int, bool]:
     value, at = _value(text, at)
     at = skip(text, at)
     if text.startswith(")", at):
-        return Argument(name, value), start, at + 1, True
+        return name, value, at + 1, True
     if not text.startswith(",", at):
         raise bad_body(text, at, "',' or ')' is expected here")
-    return Argument(name, value), start, skip(text, at + 1), False
+    return name, value, skip(text, at + 1), False
 
 
 def _value(text: str, at: int) -> tuple[Literal | Reference, int]:
@@ -145,14 +152,8 @@ def _word(word: str, at: int) -> Literal | Reference:
     return _WORD_LITERALS.get(word) or parse_reference(word, at)
 
 
-def _check_order(name: str | None, names: set[str], before: list[Argument], text: str, at: int) -> None:
-    if name is None:
-        if names:
-            raise bad_body(text, at, "a positional argument may not follow a keyword argument")
-        return
-    if name in names:
-        raise CmlError(f"argument {shown(name)} is given twice", code=CmlErrorCode.REPEATED_ARGUMENT, offset=at)
-    names.add(name)
+def _repeated(name: str, at: int = 0) -> CmlError:
+    return CmlError(f"argument {shown(name)} is given twice", code=CmlErrorCode.REPEATED_ARGUMENT, offset=at)
 
 
 def _render_python(invocation: Invocation) -> str:
@@ -176,16 +177,20 @@ def _parse_json_fast(text: str) -> Invocation | None:
     try:
         body = decode_json(text)
         function = body["name"]
-        literals: dict[str, Any] = body.get("arguments", {})
-        references: dict[str, Any] = body.get("refs", {})
-        if len(body) != 1 + ("arguments" in body) + ("refs" in body) or type(function) is not str:
-            return None
-        "".join((function, *literals, *references)).encode()  # refuses half of a surrogate pair
+        literals: dict[str, Any] = body.get("arguments", _NO_MEMBERS)
+        references: dict[str, Any] = body.get("refs", _NO_MEMBERS)
         arguments = [Argument(name, Literal(canonical(value))) for name, value in literals.items()]
-        arguments += [Argument(name, parse_reference(value)) for name, value in references.items()]
+        if references:
+            arguments += [Argument(name, parse_reference(value)) for name, value in references.items()]
+        if not text.isascii() or "\\u" in text:
+            "".join((function, *literals)).encode()  # refuses half of a surrogate pair
+        if not isinstance(references, dict) or type(function) is not str:
+            return None
     except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return None
-    if not literals.keys().isdisjoint(references) or text.count("[") + text.count("{") > 64:
+    if len(body) != 1 + ("arguments" in body) + ("refs" in body):
+        return None
+    if not literals.keys().isdisjoint(references) or text.count("[") + text.count("{") > MAX_DEPTH:
         return None
     return Invocation(function, tuple(arguments))
 
@@ -198,7 +203,7 @@ def _parse_json(text: str) -> Invocation:
 
     def name_once(name: str, at: int) -> None:
         if name in names:
-            raise CmlError(f"argument {shown(name)} is given twice", code=CmlErrorCode.REPEATED_ARGUMENT, offset=at)
+            raise _repeated(name, at)
         names[name] = at
 
     def argument(name: str, at: int, value_at: int) -> int:

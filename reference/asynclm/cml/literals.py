@@ -13,13 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode
-from asynclm.cml.ids import shown
+from asynclm.cml.ids import WHITESPACE, shown
 
 MAX_DEPTH = 64
 """Levels of nested lists and objects in one argument; more is BAD_BODY."""
 
 NUMBER_PATTERN = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
-PLAIN_STRING_PATTERN = r'"[^"\\\x00-\x1f\ud800-\udfff]*+"'
+PLAIN_STRING_PATTERN = r'"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]*+"'
 """A string whose source is its canonical text: no escapes, no surrogates."""
 
 WORDS = {"true": "true", "false": "false", "null": "null"}
@@ -138,13 +138,10 @@ def canonical(value: Any) -> str:
         ValueError: it has half of a surrogate pair.
     """
     kind = type(value)
-    if kind is str:
-        text = _encode_string(value)
-    elif kind is int or kind is float:
+    if kind is int or kind is float:
         return repr(value)
-    else:
-        text = _ENCODER.encode(value)
-    if not _is_unicode(text):
+    text = _encode_string(value) if kind is str else _ENCODER.encode(value)
+    if not (text.isascii() or _is_unicode(text)):
         raise ValueError("half of a surrogate pair")
     return text
 
@@ -168,7 +165,11 @@ def decode_json(text: str) -> Any:
     Raises:
         ValueError, RecursionError: it is not JSON, or has something that the fast paths leave to `_scan`.
     """
-    return _DECODER.decode(text)
+    text = text.strip(WHITESPACE)
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("more than one value")
+    return value
 
 
 def _scan(text: str, at: int, python: bool) -> tuple[str, int]:
@@ -250,8 +251,6 @@ def _requote(match: re.Match[str]) -> str:
 
 
 def _is_unicode(text: str) -> bool:
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -293,7 +292,7 @@ def _refuse(spelled: str) -> Any:
     raise ValueError(f"{spelled} is not JSON")
 
 
-_encode_string = json.JSONEncoder(ensure_ascii=False).encode
+_encode_string = json.encoder.encode_basestring
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _STRICT_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_int, parse_float=_float, parse_constant=_refuse)

@@ -57,6 +57,10 @@ ParseEvent = TextRead | BodyRead | BlockOpened | BlockClosed | Dropped
 """What the parser tells of the items it was fed."""
 
 
+# Looked up once: an enum's members cost more to reach than all else that is done for a token.
+_CALL, _TRAP, _END, _HEAD = Control.CALL, Control.TRAP, Control.END, Control.HEAD
+
+
 class BlockParser:
     """Parses one stream of items into texts and blocks.
 
@@ -104,13 +108,13 @@ class BlockParser:
         if item is EOS:
             return self.finish()
         if self._opened is None:
-            if item is Control.END or item is Control.HEAD:
+            if item is _END or item is _HEAD:
                 return (Dropped(CmlErrorCode.STRAY, item),)
             self._opened = item
             return (BlockOpened(item),)
-        if item is Control.END:
+        if item is _END:
             return (BlockClosed(self._leave(self._judge(self._opened))),)
-        if item is Control.HEAD:
+        if item is _HEAD:
             self._take_head(self._opened)
             return ()
         message = f"{item.value} inside a {self._opened.value} block; close the block with [END] first"
@@ -127,7 +131,7 @@ class BlockParser:
 
     def _leave(self, block: ParsedBlock) -> ParsedBlock:
         self._opened = self._head = self._id = self._bad_head = None
-        self._pieces = []
+        self._pieces.clear()
         return block
 
     def _take_head(self, opened: Control) -> None:
@@ -160,12 +164,12 @@ class BlockParser:
         rest = "".join(self._pieces)
         base = 0 if self._head is None else len(self._head) + 1
         try:
-            if opened is Control.CALL:
+            if opened is _CALL:
                 if isinstance(self._id, CmlError):
                     base = 0
                     raise self._id
                 return Call(self._id, rest.strip(WHITESPACE), parse_body(self._language, rest))
-            if opened is Control.TRAP:
+            if opened is _TRAP:
                 return parse_trap(rest)
             if self._head is None:
                 raise CmlError("an [INTR] block needs a [HEAD]", code=CmlErrorCode.BAD_HEAD, offset=len(rest))

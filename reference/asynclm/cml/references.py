@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Reference
-from asynclm.cml.control import NAME
+from asynclm.cml.control import NAME, RESERVED_IDS
 from asynclm.cml.ids import check_id, shown
 
 INDEX_PATTERN = r"(?:0|[1-9][0-9]{0,8})"
@@ -30,10 +30,11 @@ def parse_reference(text: str, offset: int = 0) -> Reference:
             offset=offset,
         )
     name, steps = match.groups()
-    check_id(name, offset)
+    if name in RESERVED_IDS:
+        check_id(name, offset)
     if not steps:
         return Reference(name)
-    return Reference(name, tuple(step if step else int(index) for step, index in _STEP.findall(steps)))
+    return Reference(name, tuple([step if step else int(index) for step, index in _STEP.findall(steps)]))
 
 
 def format_reference(reference: Reference) -> str:

@@ -22,6 +22,7 @@ from asynclm.cml.parts import block_parts, interrupt_parts
 from asynclm.cml.sources import format_source
 
 _WORD = re.compile("|".join(re.escape(control.value) for control in Control))
+_SPLIT = re.compile(f"({_WORD.pattern})")
 _CONTROLS = {control.value: control for control in Control}
 _PREFIXES = frozenset(word[:n] for word in _CONTROLS for n in range(1, len(word)))
 _LONGEST_PREFIX = max(map(len, _PREFIXES))
@@ -136,12 +137,18 @@ class TextFormDecoder:
     def feed_text(self, piece: str) -> tuple[Item, ...]:
         """Takes the next piece, of any length, and gives what is decided with it. Lone surrogates become U+FFFD."""
         text = self._held + piece
+        if not text.isascii():
+            text = scrub(text)
         if "[" not in text and text[-1:] != "\\":
             self._held = ""
-            return (scrub(text),) if text else ()
+            return (text,) if text else ()
         end = _undecided(text)
         self._held = text[end:]
-        return tuple(scrub(item) if isinstance(item, str) else item for item, _ in _items(text[:end]))
+        if self._held:
+            text = text[:end]
+        if "\\" in text:
+            return tuple(item for item, _ in _items(text))
+        return tuple([_CONTROLS.get(part, part) for part in _SPLIT.split(text) if part])
 
     def flush(self) -> str:
         """Gives up what is held back, as text (possibly empty)."""
@@ -245,10 +252,10 @@ def _backslashes(text: str) -> int:
 def _undecided(text: str) -> int:
     """Where the part starts that more text may change: trailing backslashes, or a control word's beginning."""
     end = len(text)
-    at = text.rfind("[", max(0, end - _LONGEST_PREFIX))
+    at = text.rfind("[", -_LONGEST_PREFIX)
     if at >= 0 and text[at:] in _PREFIXES:
         end = at
-    return len(text[:end].rstrip("\\"))
+    return len(text[:end].rstrip("\\")) if text[end - 1 : end] == "\\" else end
 
 
 def _items(text: str) -> Iterator[tuple[str | Control, int]]:

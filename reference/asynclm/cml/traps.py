@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 
 from asynclm.cml.blocks import CmlError, CmlErrorCode, Trap
-from asynclm.cml.control import Quantifier
-from asynclm.cml.ids import check_id, shown
+from asynclm.cml.control import NAME, RESERVED_IDS, Quantifier
+from asynclm.cml.ids import WHITESPACE, check_id, shown
 
 _TOKEN = re.compile(r"[ \t\r\n]*+([A-Za-z0-9_.]++|,|\Z|.)", re.ASCII | re.DOTALL)
 _SECONDS = re.compile(r"([0-9]{1,6})(?:\.([0-9]{1,3}))?", re.ASCII)
+_SPACE = r"[ \t\r\n]*+"
+_ID = NAME.pattern + "+"
+_PLAIN = re.compile(
+    rf"{_SPACE}(?:(all|any)[ \t\r\n]++)?({_ID}(?:{_SPACE},{_SPACE}{_ID})*+)"
+    rf"(?:[ \t\r\n]++within[ \t\r\n]++{_SECONDS.pattern})?{_SPACE}",
+    re.ASCII,
+)
+"""A condition on ids, but for reserved words among them."""
 _NO_IDS = frozenset({",", "all", "any", "within"})
 _BARE = Trap()
 
@@ -20,6 +28,19 @@ def parse_trap(text: str) -> Trap:
     Raises:
         CmlError: BAD_TRAP, BAD_ID or RESERVED_ID, with the offset in `text`.
     """
+    if not text:
+        return _BARE
+    match = _PLAIN.fullmatch(text)
+    if match is not None:
+        word, listed, whole, fraction = match.groups()
+        ids = tuple([name.strip(WHITESPACE) for name in listed.split(",")])
+        if RESERVED_IDS.isdisjoint(ids):
+            return Trap(Quantifier(word) if word else Quantifier.ALL, ids, _milliseconds(whole, fraction))
+    return _parse_words(text)
+
+
+def _parse_words(text: str) -> Trap:
+    """Parses any condition, word by word; it alone says what is wrong, and where."""
     tokens = [(m.group(1), m.start(1)) for m in _TOKEN.finditer(text)]
     if not tokens[0][0]:
         return _BARE
@@ -80,8 +101,13 @@ def _within(tokens: list[tuple[str, int]], at: int) -> tuple[int | None, int]:
     match = _SECONDS.fullmatch(word)
     if match is None:
         raise _bad(word, offset, "'within' needs seconds: up to 6 digits, and up to 3 after a point")
-    whole, fraction = match.groups()
-    return int(whole) * 1000 + int((fraction or "").ljust(3, "0")), at + 2
+    return _milliseconds(*match.groups()), at + 2
+
+
+def _milliseconds(whole: str | None, fraction: str | None) -> int | None:
+    if whole is None:
+        return None
+    return int(whole) * 1000 + int((fraction or "").ljust(3, "0"))
 
 
 def _bad(word: str, offset: int, allowed: str) -> CmlError:

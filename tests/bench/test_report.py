@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from asynclm.bench import __main__ as command
+from asynclm.bench import parser as parser_bench
+from asynclm.bench import report
+from asynclm.bench.record import BenchRecord, Better, metric, start
+from asynclm.bench.registry import BENCHMARKS, UnknownBenchmarkError, run
+from asynclm.bench.report import run_and_report, table
+
+
+def record(value: float | None) -> BenchRecord:
+    rounds = [] if value is None else [value]
+    ratio = metric("vs_peer", rounds, unit="1", better=Better.HIGHER, floor=1.5)
+    rate = metric("rate", [123456.0], unit="tokens/s", better=Better.HIGHER, floor=None)
+    return replace(start("decode"), metrics=(ratio, rate))
+
+
+def printed(found: BenchRecord) -> str:
+    out = io.StringIO()
+    Console(file=out, width=100).print(table(found))
+    return out.getvalue()
+
+
+def test_the_table_shows_value_floor_and_verdict() -> None:
+    good, bad, none = printed(record(2.0)), printed(record(1.0)), printed(record(None))
+    assert "≥ 1.5" in good
+    assert "ok" in good
+    assert "missed" not in good
+    assert "123,456" in good
+    assert "missed" in bad
+    assert "not measured" in none
+
+
+@pytest.mark.parametrize(("value", "code"), [(2.0, 0), (1.0, 1), (None, 1)])
+def test_the_exit_code_follows_the_floors(
+    value: float | None, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def fake(name: str, *, quick: bool) -> BenchRecord:
+        asked.append((name, quick))
+        return record(value)
+
+    monkeypatch.setattr(report, "run", fake)
+    out = io.StringIO()
+    path = tmp_path / "out.json"
+    assert run_and_report("decode", quick=True, json_path=path, console=Console(file=out, width=100)) == code
+    assert asked == [("decode", True)]
+    assert json.loads(path.read_text(encoding="utf-8"))["bench"] == "decode"
+    assert ("floor 1.5" in out.getvalue()) == (code == 1)
+
+
+def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UnknownBenchmarkError, match="parser"):
+        run("nonsense")
+    result = CliRunner().invoke(command.app, ["nonsense"])
+    assert result.exit_code == 2
+    assert "nonsense" in result.output
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parser_bench, "TURNS", 10)
+    monkeypatch.setattr(parser_bench, "QUICK_ROUNDS", 2)
+
+
+@pytest.mark.usefixtures("short")
+def test_the_command_writes_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "parser.json"
+    result = CliRunner().invoke(command.app, ["parser", "--quick", "--json", str(path)])
+    written = BenchRecord.from_json(path.read_text(encoding="utf-8"))
+    assert result.exit_code == written.exit_code
+    assert "bench parser" in result.output
+
+
+def test_every_benchmark_has_a_description() -> None:
+    assert all(BENCHMARKS.values())

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from asynclm.bench import __main__ as command
-from asynclm.bench import parser as parser_bench
 from asynclm.bench import report
 from asynclm.bench.record import BenchRecord, Better, metric, start
 from asynclm.bench.registry import BENCHMARKS, UnknownBenchmarkError, run
@@ -60,26 +57,15 @@ def test_the_exit_code_follows_the_floors(
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownBenchmarkError, match="parser"):
+    with pytest.raises(UnknownBenchmarkError, match="'nonsense': there are parser"):
         run("nonsense")
-    result = CliRunner().invoke(command.app, ["nonsense"])
-    assert result.exit_code == 2
-    assert "nonsense" in result.output
 
 
-@pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parser_bench, "TURNS", 10)
-    monkeypatch.setattr(parser_bench, "QUICK_ROUNDS", 2)
-
-
-@pytest.mark.usefixtures("short")
-def test_the_command_writes_a_record(tmp_path: Path) -> None:
-    path = tmp_path / "parser.json"
-    result = CliRunner().invoke(command.app, ["parser", "--quick", "--json", str(path)])
-    written = BenchRecord.from_json(path.read_text(encoding="utf-8"))
-    assert result.exit_code == written.exit_code
-    assert "bench parser" in result.output
+def test_without_a_path_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "run", lambda name, *, quick: record(2.0))
+    out = io.StringIO()
+    assert run_and_report("decode", console=Console(file=out, width=100)) == 0
+    assert "written" not in out.getvalue()
 
 
 def test_every_benchmark_has_a_description() -> None:

@@ -44,9 +44,8 @@ def table(record: BenchRecord) -> Table:
     """The metrics of a record as a table, with what it was measured on beneath it."""
     caption = f"{record.commit} · {record.machine}"
     out = Table(title=f"bench {record.bench}", caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("metric", "value", "p10 … p90", "floor", "unit", ""):
-        left = heading in ("metric", "unit", "")
-        out.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for heading in ("metric", "value", "p10 … p90", "floor", ""):
+        out.add_column(heading, justify="left" if heading in ("metric", "") else "right", overflow="fold")
     for of in record.metrics:
         out.add_row(*_row(of))
     return out
@@ -56,7 +55,8 @@ def _row(of: Metric) -> tuple[str | Text, ...]:
     spread = "" if of.spread is None else f"{_number(of.spread[0])} … {_number(of.spread[1])}"
     bound = "" if of.floor is None else f"{'≥' if of.better is Better.HIGHER else '≤'} {_number(of.floor)}"
     verdict = Text("ok", style="green") if of.met else Text("missed", style="bold red")
-    return of.name, _number(of.value), spread, bound, of.unit, verdict if bound else ""
+    unit = "" if of.value is None or of.unit == "1" else f" {of.unit}"
+    return of.name, f"{_number(of.value)}{unit}", spread, bound, verdict if bound else ""
 
 
 def _number(value: float | None) -> str:

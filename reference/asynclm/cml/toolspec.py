@@ -12,6 +12,9 @@ from typing import Any
 import jsonschema
 from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
+from referencing.exceptions import Unresolvable
+
+from asynclm.cml.schema_references import REGISTRY, check_references
 
 EMPTY_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 """The schema of a tool without parameters."""
@@ -74,6 +77,10 @@ class ToolSpec:
         except SchemaError as error:
             path = "/".join(str(p) for p in error.absolute_path)
             raise ValueError(f"tool {self.name[:80]!r}: parameters/{path}: {error.message[:200]}") from None
+        try:
+            check_references(self.parameters)
+        except ValueError as error:
+            raise ValueError(f"tool {self.name[:80]!r}: parameters: {error}") from None
         unknown = [p for p in self.parameter_order if p not in self.properties]
         if unknown:
             raise ValueError(f"tool {self.name[:80]!r}: parameter_order names {unknown[:5]}, not in parameters")
@@ -91,7 +98,9 @@ class ToolSpec:
 
     @cached_property
     def _validator(self) -> Any:
-        return validator_for(self.parameters, default=jsonschema.Draft202012Validator)(self.parameters)
+        return validator_for(self.parameters, default=jsonschema.Draft202012Validator)(
+            self.parameters, registry=REGISTRY
+        )
 
     def violation(self, arguments: Mapping[str, Any]) -> str | None:
         """Checks arguments against the schema.
@@ -99,7 +108,10 @@ class ToolSpec:
         Returns:
             None if they fit, else one sentence that names the argument and what is allowed.
         """
-        errors = sorted(self._validator.iter_errors(arguments), key=lambda e: [str(p) for p in e.absolute_path])
+        try:
+            errors = sorted(self._validator.iter_errors(arguments), key=lambda e: [str(p) for p in e.absolute_path])
+        except (Unresolvable, RecursionError):
+            return f"arguments: the schema of {self.name[:80]} has a reference that leads nowhere or to itself"
         if not errors:
             return None
         first = errors[0]

@@ -9,7 +9,7 @@ from asynclm.cml.blocks import Reference, Trap
 from asynclm.cml.control import Control, Quantifier, Status
 from asynclm.session import effects
 from asynclm.session.config import ExecutionMode, OnEnd
-from asynclm.session.state import Delivery, FinishReason, Result, Scheduling
+from asynclm.session.state import Delivery, FinishReason, Result, Scheduling, State
 from asynclm.wire.values import Capability, OfferedTool, ReceivedEvent, ServerReport, Started
 
 
@@ -101,9 +101,7 @@ class Teller:
     def commit(self, number: int, source: str, payload: str, status: Status = Status.OK) -> None:
         ids = tuple(range(9))
         token_index = self._index
-        self._report(
-            effects.InterruptCommitted, number=number, source=source, status=status, payload=payload, ids=ids
-        )
+        self._report(effects.InterruptCommitted, number=number, source=source, status=status, payload=payload, ids=ids)
         self._interrupts.append(
             effects.InterruptRow(
                 number=number, source=source, status=status, delivery=Delivery.DELIVERED, token_index=token_index
@@ -148,6 +146,9 @@ class Teller:
 
     def leave(self, **fields: Any) -> None:
         self._report(effects.TrapExited, **fields)
+
+    def state(self, state: State, reason: str = "") -> None:
+        self._report(effects.StateChanged, state=state, reason=reason)
 
     def finish(self, reason: FinishReason = FinishReason.STOP) -> list[ReceivedEvent]:
         if reason is FinishReason.STOP:

@@ -50,9 +50,7 @@ def ledger_lines(finished: Finished) -> Iterator[str]:
     """The ledger as plain lines, one for each row."""
     for row in finished.calls:
         said = f"call {_name(row)} {row.function} {row.result} {_delivery(row)}"
-        if row.payload:
-            said += f" {one_line(row.payload, _PAYLOAD_CHARS)}"
-        yield said
+        yield f"{said} {_handed_back(row)}".rstrip()
     for interrupt in finished.interrupts:
         said = f"interrupt {interrupt.number} {interrupt.source} {interrupt.status} {_delivery(interrupt)}"
         if interrupt.payload:
@@ -81,7 +79,7 @@ def _calls(finished: Finished) -> Table:
             Text(row.result.value.replace("_", " "), _RESULT_STYLE.get(row.result, FAULT)),
             Text(_delivery(row)),
             *(Text("–" if ms is None else duration(ms)) for ms in (times.dispatched_ms, ran, delivered)),
-            Text(one_line(row.payload, _PAYLOAD_CHARS)),
+            Text(_handed_back(row)),
         )
     return table
 
@@ -106,6 +104,11 @@ def _table(title: str) -> Table:
 
 def _name(row: CallRow) -> str:
     return row.id if row.id is not None else f"#{row.index}"
+
+
+def _handed_back(row: CallRow) -> str:
+    """A result that was lost to the model; not what the runtime itself says of a call that it cancelled."""
+    return "" if row.result is Result.CANCELLED else one_line(row.payload, _PAYLOAD_CHARS)
 
 
 def _delivery(row: CallRow | InterruptRow) -> str:

@@ -16,7 +16,7 @@ from asynclm.cli.safe import one_line, visible
 from asynclm.cli.styles import FAULT, NOTICE, QUIET, span_style
 from asynclm.demo.terminal import legend, render_terminal
 from asynclm.demo.timeline import TimelineBuilder
-from asynclm.demo.transcript import Span, SpanKind
+from asynclm.demo.transcript import Span, SpanKind, trap_condition
 from asynclm.engine.script import SCRIPT_PREFIX, WEIGHTS_SUFFIX
 from asynclm.session import effects
 from asynclm.session.state import State
@@ -44,6 +44,7 @@ class LiveView:
         self._builder = TimelineBuilder(title)
         self._tail = Text()
         self._done: list[Text] = []
+        self._at_start = True
         self._now_ms = 0.0
         self._offset_ms = 0.0
         self._manual_clock = False
@@ -109,6 +110,8 @@ class LiveView:
 
     def _append(self, span: Span) -> None:
         text = span.text
+        if self._at_start:  # a line of its own needs no space to stand apart
+            text, self._at_start = text.removeprefix(" "), False
         if span.interrupt is not None:
             gap = text[: len(text) - len(text.lstrip())]
             self._tail.append(gap)
@@ -135,8 +138,7 @@ class LiveView:
             case effects.Tokens():
                 self._state = "writing a call or trap"
             case effects.TrapEntered(trap=trap):
-                waits = "the next interrupt" if trap.bare else ", ".join(trap.ids) or "everything pending"
-                self._state = f"waiting for {waits}"
+                self._state = f"waiting for {trap_condition(trap)}"
             case effects.StateChanged(state=State.DRAINING):
                 self._state = "waiting for pending calls"
             case effects.StateChanged(state=State.IDLE):
@@ -165,7 +167,9 @@ class LiveView:
             self._done += self._rows(line)
         *rows, last = self._rows(rest)
         self._done += rows
-        self._tail = last
+        # Wrapping drops spaces at the end of a full row; more text may be about to follow them.
+        dropped = len(rest.plain) - len(rest.plain.rstrip()) - (len(last.plain) - len(last.plain.rstrip()))
+        self._tail = last.append(" " * max(dropped, 0))
 
     def _rows(self, text: Text) -> list[Text]:
         return list(text.wrap(self._console, self._console.width - 1, overflow="fold")) or [Text()]
@@ -175,6 +179,7 @@ class LiveView:
             self._tail.append("\n")
         self._settle_rows()
         self._tail = Text()
+        self._at_start = True
 
     def _region(self) -> RenderableType:
         """The moving part; called whenever the terminal is drawn."""
@@ -194,7 +199,7 @@ class LiveView:
         said = [state]
         said.append((f"{self._sampled} tokens, {self._injected} injected", QUIET))
         rate = sum(count for _, count in self._recent) * 1000 / _RATE_WINDOW_MS
-        if rate and self._held is None:
+        if rate and self._held is None and self._state == "decoding":
             said.append((f"{rate:.0f} tokens/s", QUIET))
         pending = sum(call.id is not None and call.delivery is None for call in self._builder.calls)
         if pending:

@@ -11,7 +11,7 @@ from asynclm.cli.ledger import ledger_lines, summary
 from asynclm.cli.safe import one_line
 from asynclm.cli.styles import PLACES
 from asynclm.demo.axis import duration
-from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder
+from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder, trap_condition
 from asynclm.session import effects
 from asynclm.wire.values import ReceivedEvent, Started
 
@@ -94,10 +94,8 @@ def _line(report: object) -> tuple[str, str] | None:
         case effects.CallDispatched(arguments=arguments):
             return "start", f"{_name(report)} {report.function} {one_line(arguments, _PAYLOAD_CHARS)}"
         case effects.TrapEntered(trap=trap):
-            waits = f"for {trap.quantifier} of {', '.join(trap.ids)}" if trap.ids else "for everything pending"
-            waits = "for the next interrupt" if trap.bare else waits
             within = f" within {duration(trap.within_ms)}" if trap.within_ms is not None else ""
-            return "trap", f"waits {waits}{within}{' (the mode)' if report.implicit else ''}"
+            return "trap", f"waits for {trap_condition(trap)}{within}{' (the mode)' if report.implicit else ''}"
         case effects.TrapExited():
             why = "timed out" if report.timed_out else "nothing to wait for" if report.empty else "ends"
             return "trap", why

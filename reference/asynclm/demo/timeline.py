@@ -11,7 +11,7 @@ from typing import Protocol
 
 from asynclm.cml.control import Control, Status
 from asynclm.demo.lanes import Activity, CallSpan, Segment, Timeline
-from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder
+from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder, trap_condition
 from asynclm.session.effects import (
     CallDispatched,
     CallEmitted,
@@ -83,7 +83,7 @@ class TimelineBuilder:
             case Tokens():
                 self._tokens(report)
             case TrapEntered(trap=trap):
-                self._switch(Activity.TRAPPED, _condition(trap.quantifier, trap.ids))
+                self._switch(Activity.TRAPPED, trap_condition(trap))
             case StateChanged(state=State.DRAINING):
                 self._switch(Activity.DRAINING, "end of sequence")
             case StateChanged(state=State.IDLE):
@@ -187,12 +187,6 @@ _RESULTS = {
     Status.CANCELLED: Result.CANCELLED,
     Status.TIMEOUT: Result.TIMED_OUT,
 }
-
-
-def _condition(quantifier: object, ids: Sequence[str]) -> str:
-    if quantifier is None:
-        return "next interrupt"
-    return f"{quantifier} of {', '.join(ids)}" if len(ids) > 1 else (ids[0] if ids else "all pending")
 
 
 def _joined(segments: Sequence[Segment]) -> tuple[Segment, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from asynclm.cml.blocks import Trap
 from asynclm.cml.control import Control, Status
 from asynclm.session.effects import InterruptCommitted, StateChanged, Tokens, TrapEntered
 from asynclm.session.state import State
@@ -77,6 +78,15 @@ class Span:
     text: str
     time_ms: int
     interrupt: Landed | None = None
+
+
+def trap_condition(trap: Trap) -> str:
+    """What a trap waits for, in words: `the next interrupt`, `page`, `any of a, b`, `everything pending`."""
+    if trap.bare:
+        return "the next interrupt"
+    if not trap.ids:
+        return "everything pending"
+    return trap.ids[0] if len(trap.ids) == 1 else f"{trap.quantifier} of {', '.join(trap.ids)}"
 
 
 class TranscriptBuilder:

@@ -83,6 +83,11 @@ def test_every_option_arrives() -> None:
     assert strings == ("none", "keep", "detach", "json_call", "word")
 
 
+def test_none_is_left_out() -> None:
+    nothing: Any = dict.fromkeys(SessionOptions.__annotations__)
+    assert start_request("Hi", (), nothing) == start_request("Hi", (), {})
+
+
 def test_a_prompt_of_ids() -> None:
     assert start_request(None, (), {"prompt_ids": [1, 2]}).prompt_ids == (1, 2)
 

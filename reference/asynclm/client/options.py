@@ -24,43 +24,43 @@ AnyTool = Tool | Callable[..., Any] | ToolSpec
 
 
 class SessionOptions(TypedDict, total=False):
-    """What a session can be asked for. Everything may be left out; enumerations may be given as strings."""
+    """What a session can be asked for. Everything may be left out or None; enumerations may be given as strings."""
 
-    model: str
+    model: str | None
     """A model's name out of `server_info()`, or `script:<id>`; the server's first if left out."""
-    prompt_ids: Sequence[int]
+    prompt_ids: Sequence[int] | None
     """The prompt as token ids, in place of messages."""
-    instructions: Instructions | str
+    instructions: Instructions | str | None
     """What the server writes into the prompt beside the messages: full, tools, none."""
-    server_tools: Sequence[str]
+    server_tools: Sequence[str] | None
     """Which of the server's own tools the model may call; all of them if left out."""
-    sampling: SamplingParams
+    sampling: SamplingParams | None
     """How tokens are chosen; greedy if left out."""
-    mode: ExecutionMode | str
+    mode: ExecutionMode | str | None
     """When calls run against decoding: async, sync, sync_parallel."""
-    on_end: OnEnd | str
+    on_end: OnEnd | str | None
     """What end of sequence does: wait, detach, cancel, keep."""
-    on_disconnect: OnDisconnect | str
+    on_disconnect: OnDisconnect | str | None
     """What becomes of the session if the connection is lost: cancel, detach."""
-    constraints: Constraints | str
+    constraints: Constraints | str | None
     """Which mask guards sampling: none, static, gates, grammar."""
-    gate_end: bool
+    gate_end: bool | None
     """No end of sequence while named calls are pending."""
-    body_language: BodyLanguage | str
+    body_language: BodyLanguage | str | None
     """The language of call bodies: python_call, json_call."""
-    granularity: Granularity | str
+    granularity: Granularity | str | None
     """Where in running text interrupts may land: token, word, sentence."""
-    granularity_hold: int
+    granularity_hold: int | None
     """Sampled tokens for which granularity may hold an interrupt back."""
-    coalesce_ms: int
+    coalesce_ms: int | None
     """Window for which an interrupt is held back while results keep coming."""
-    credit: int
+    credit: int | None
     """Tokens that may be sampled before the first grant; unlimited if left out."""
-    limits: Mapping[str, int]
+    limits: Mapping[str, int] | None
     """Limits by name (`max_new_tokens`, …), each at most what the server allows."""
-    max_new_tokens: int
+    max_new_tokens: int | None
     """Short for `limits={"max_new_tokens": …}`."""
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None
     """Shown in the server's list of sessions."""
 
 
@@ -93,29 +93,21 @@ def start_request(prompt: Prompt | None, specs: tuple[ToolSpec, ...], options: S
         raise TypeError(
             f"{unknown[0]} is no option of a session; there are: {', '.join(SessionOptions.__annotations__)}"
         )
-    limits = dict(options.get("limits", {}))
-    if "max_new_tokens" in options:
-        limits["max_new_tokens"] = options["max_new_tokens"]
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    limits = dict(given.pop("limits", {}))
+    if "max_new_tokens" in given:
+        limits["max_new_tokens"] = given.pop("max_new_tokens")
     wrong = sorted(limits.keys() - Limits.__dataclass_fields__.keys())
     if wrong:
         raise ValueError(f"limits: {wrong[0]!r} is none; there are: {', '.join(Limits.__dataclass_fields__)}")
-    given: dict[str, Any] = {
-        name: options[name]
-        for name in ("model", "sampling", "gate_end", "granularity_hold", "coalesce_ms", "credit")
-        if name in options
-    }
-    for name, kind in _ENUMS.items():
-        if name in options:
-            given[name] = _member(kind, name, options[name])  # type: ignore[literal-required]
-    if "prompt_ids" in options:
-        given["prompt_ids"] = tuple(options["prompt_ids"])
-    if "server_tools" in options:
-        given["server_tools"] = tuple(options["server_tools"])
+    for name in given.keys() & _ENUMS.keys():
+        given[name] = _member(_ENUMS[name], name, given[name])
+    for name in given.keys() & {"prompt_ids", "server_tools"}:
+        given[name] = tuple(given[name])
     return StartRequest(
         messages=() if prompt is None else messages_of(prompt),
         tools=specs,
         limits=limits,
-        labels=dict(options.get("labels", {})),
         **given,
     )
 

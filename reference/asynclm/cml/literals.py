@@ -27,9 +27,7 @@ WORDS = {"true": "true", "false": "false", "null": "null"}
 PYTHON_WORDS = {**WORDS, "True": "true", "False": "false", "None": "null"}
 """python_call's words, with their JSON text."""
 
-_ESCAPES = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
-_STRING = re.compile(rf'"[^"\\\x00-\x1f]*+(?:{_ESCAPES}[^"\\\x00-\x1f]*+)*+"')
-_SINGLE = re.compile(rf"'[^'\\\x00-\x1f]*+(?:(?:{_ESCAPES}|\\')[^'\\\x00-\x1f]*+)*+'")
+_SINGLE_QUOTED = re.compile(r"'([^'\\]*+(?:\\.[^'\\]*+)*+)'", re.DOTALL)
 _SINGLE_PART = re.compile(r"\\.|\"", re.DOTALL)
 _SIMPLE = re.compile(f"{PLAIN_STRING_PATTERN}|{NUMBER_PATTERN}")
 _NUMBER = re.compile(NUMBER_PATTERN)
@@ -67,6 +65,8 @@ def scan_value(text: str, at: int, *, python: bool) -> tuple[str, int]:
     match = _SIMPLE.match(text, at)
     if match is not None:
         return match.group(), match.end()
+    if text.startswith('"', at):
+        return scan_string(text, at, python=python)
     if text.startswith(("[", "{"), at):
         try:
             value, end = _DECODER.raw_decode(text, at)
@@ -83,20 +83,19 @@ def scan_string(text: str, at: int, *, python: bool) -> tuple[str, int]:
     Raises:
         CmlError: BAD_BODY, with the offset in `text`.
     """
-    match = _STRING.match(text, at)
-    if match is not None:
-        source = match.group()
-    elif python and (match := _SINGLE.match(text, at)) is not None:
-        source = '"' + _SINGLE_PART.sub(_requote, match.group()[1:-1]) + '"'
-    elif text.startswith(('"', "'") if python else '"', at):
-        raise bad_body(text, at, "a string needs its closing quote, JSON's escapes, and no raw control characters")
-    else:
-        raise bad_body(text, at, "a string is expected here")
-    if "\\" in source:
-        source = _encode_string(json.loads(source))
-    if not _is_unicode(source):
+    try:
+        if python and text.startswith("'", at):
+            value, end = _read_single_quoted(text, at)
+        elif text.startswith('"', at):
+            value, end = _DECODER.raw_decode(text, at)
+        else:
+            raise bad_body(text, at, "a string is expected here")
+    except json.JSONDecodeError:
+        message = "a string needs its closing quote, JSON's escapes, and no raw control characters"
+        raise bad_body(text, at, message) from None
+    if not (value.isascii() or _is_unicode(value)):
         raise bad_body(text, at, "a string has half of a surrogate pair, which is no character")
-    return source, match.end()
+    return _encode_string(value), end
 
 
 def scan_members(text: str, at: int, read: Callable[[str, int, int], int], *, python: bool = False) -> int:
@@ -241,6 +240,15 @@ def _scan_scalar(text: str, at: int, python: bool) -> tuple[str, int]:
     if match is not None and match.group() in words:
         return words[match.group()], match.end()
     raise bad_body(text, at, "a JSON value is expected here")
+
+
+def _read_single_quoted(text: str, at: int) -> tuple[str, int]:
+    """Reads a '…' string by way of the "…" string that means the same."""
+    match = _SINGLE_QUOTED.match(text, at)
+    if match is None:
+        raise json.JSONDecodeError("no closing quote", text, at)
+    value: str = _DECODER.decode('"' + _SINGLE_PART.sub(_requote, match.group(1)) + '"')
+    return value, match.end()
 
 
 def _requote(match: re.Match[str]) -> str:

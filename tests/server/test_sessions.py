@@ -137,9 +137,9 @@ async def test_every_mode_gives_the_result_before_the_text_that_needs_it(serve: 
     await h.load("s", CALL, ScriptText("x"), HEAD, ScriptText("add(a=1)"), END, *trap, ScriptText("so"), ScriptEnd())
     s = await h.session(mode=mode)
     reports = await s.all()
-    kinds = [type(r).__name__ for r in reports]
-    text_at = next(i for i, r in enumerate(reports) if isinstance(r, Tokens) and r.text == "so")
-    assert kinds.index("InterruptCommitted") < text_at
+    committed = [type(r).__name__ for r in reports].index("InterruptCommitted")
+    assert not [r for r in reports[:committed] if isinstance(r, Tokens) and r.text and r.in_block is None]
+    assert "".join(r.text for r in reports[committed:] if isinstance(r, Tokens)) == "so"
 
 
 async def test_a_dropped_stream_cancels_and_keeps_the_ledger(serve: Serve) -> None:

@@ -105,8 +105,8 @@ async def run_demo(engine: Engine, *, output: Path, seed: int, console: Console)
     delays = dict(network.delays_ms)
     with MailServer() as mail:
         tools = demo_tools(output, (mail.host, mail.port), Network(delays)) | own_tools()
-        async with _client(engine, tools) as llm:
-            stage = _Stage(llm, console, mail, task, tools)
+        async with served(engine, tools) as llm:
+            stage = Stage(llm, console, mail, task, tools)
             console.print(Rule(task.title))
             console.print(Text(task.request, style="italic"))
             console.print(f"\n{HONEST_LINE}\n")
@@ -128,13 +128,13 @@ async def run_demo(engine: Engine, *, output: Path, seed: int, console: Console)
 
 
 @asynccontextmanager
-async def _client(engine: Engine, tools: ToolSet) -> AsyncIterator[AsyncLM]:
+async def served(engine: Engine, tools: ToolSet) -> AsyncIterator[AsyncLM]:
     """A server with these tools on a free port, and a client of it."""
     async with Server(engine, ServerOptions(port=0), tools) as server, AsyncLM(server.address) as llm:
         yield llm
 
 
-class _Stage:
+class Stage:
     """Plays sessions and shows them as they go."""
 
     def __init__(self, llm: AsyncLM, console: Console, mail: MailServer, task: Task, tools: ToolSet) -> None:

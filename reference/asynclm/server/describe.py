@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Sequence
 from importlib import metadata
 
 from asynclm.cml.binding import TokenCodec
-from asynclm.cml.resources import resource
+from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.cml.toolspec import ToolSpec
+from asynclm.engine import guidance
 from asynclm.engine.base import Engine
 from asynclm.server.options import ServerOptions
 from asynclm.session.config import Limits
@@ -19,8 +18,6 @@ from asynclm.wire.values import Capability, ModelInfo, ServerInfo, ServerLimits
 PROTOCOL_REVISION = "draft"
 """The revision of the specification that this server implements."""
 
-GRAMMAR_FILES = ("grammar/cml.lark", "grammar/call_python.lark", "grammar/call_json.lark")
-
 _CAPABILITIES = frozenset(
     {
         Capability.GENERATE,
@@ -28,7 +25,6 @@ _CAPABILITIES = frozenset(
         Capability.LOGPROBS,
         Capability.STATIC_MASK,
         Capability.STATE_GATES,
-        Capability.GRAMMAR,
         Capability.KEEP,
         Capability.SYNC_MODES,
         Capability.PYTHON_CALL,
@@ -39,21 +35,14 @@ _CAPABILITIES = frozenset(
 )
 
 
-@functools.cache
-def grammar_hash() -> str:
-    """SHA-256, in hex, of the grammar files, one after the other."""
-    digest = hashlib.sha256()
-    for path in GRAMMAR_FILES:
-        digest.update(resource(path).read_bytes())
-    return digest.hexdigest()
-
-
 def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequence[ToolSpec]) -> ServerInfo:
     """What this server is and can do."""
     info = engine.info
     codec = engine.codec
     scripted_only = info.name == "scripted"
     capabilities = set(_CAPABILITIES)
+    if guidance.available():
+        capabilities.add(Capability.GRAMMAR)
     if tools:
         capabilities.add(Capability.SERVER_TOOLS)
     if options.scripts:
@@ -85,5 +74,5 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
             max_tools=options.limits.max_tools,
         ),
         tools=tuple(tools),
-        grammar_hash=grammar_hash(),
+        grammar_hash=grammar_fingerprint(),
     )

@@ -15,10 +15,10 @@ from asynclm.cml.blocks import Trap
 from asynclm.cml.control import OPENING, Control, Quantifier, Status
 from asynclm.session import effects as fx
 from asynclm.session import events as ev
-from asynclm.session.config import ExecutionMode, OnEnd, SessionConfig
+from asynclm.session.config import ExecutionMode, OnEnd, SessionConfig, Unit
 from asynclm.session.machine import Session
 from asynclm.session.mask import Kind
-from asynclm.session.state import Delivery, FinishReason, Result, Scheduling, State
+from asynclm.session.state import Delivery, FinishReason, NoticeCode, Result, Scheduling, State
 
 SAFE_POINT = "safe point"
 """Stands for the input of `Session.safe_point`."""
@@ -96,6 +96,7 @@ class Checker:
         self.woken = False
         self.probes: list[str] = []
         self.refused = False
+        self.unit_due = False
         self.over = False
 
     def require(self, condition: bool, message: str) -> None:
@@ -109,6 +110,7 @@ class Checker:
             self.credit += given.tokens
         if isinstance(given, ev.TokenSampled) and self.credit is not None:
             self.credit -= 1
+        self.unit_due = isinstance(given, ev.TokenSampled)
         if isinstance(given, ev.TokenSampled):
             behind = self.woken and self.block is None
             self.require(not behind, "a token was sampled between a wake and its commit")
@@ -121,6 +123,7 @@ class Checker:
         for effect in effects:
             self.require(not self.over, f"{type(effect).__name__} after Finished")
             self._one(given, effect)
+        self.require(not self.unit_due, "a sampled token was not reported")
         self._answered(given, effects)
         self._after()
 
@@ -173,7 +176,8 @@ class Checker:
     def _on_tokens(self, given: Input, effect: fx.Tokens) -> None:
         self.require(effect.token_index == self.next_index, f"Tokens at {effect.token_index}, not {self.next_index}")
         self.require(effect.in_block is self.block, f"Tokens says it is in {effect.in_block}, not {self.block}")
-        if isinstance(given, ev.TokenSampled):
+        if isinstance(given, ev.TokenSampled) and self.unit_due:
+            self.unit_due = False
             self.require(len(effect.ids) == (given.piece is None), "one unit gives one id")
             self.next_index += 1
             self.sampled += 1
@@ -184,6 +188,11 @@ class Checker:
             self.block = effect.control
         elif effect.control is Control.END or effect.end_of_sequence:
             self.block = None
+
+    def _on_notice(self, _: Input, effect: fx.Notice) -> None:
+        hosted = self.config.unit is Unit.PIECE
+        if hosted and effect.code in (NoticeCode.FORGED, NoticeCode.BLOCK_LIMIT):
+            self.block = None  # the hosted stream is closed there
 
     def _on_interrupt_accepted(self, given: Input, effect: fx.InterruptAccepted) -> None:
         self.require(effect.number == self.accepted, f"accepted number {effect.number}, not {self.accepted}")

@@ -118,7 +118,7 @@ def commits_before_idle(patch: Patch) -> None:
     patch.setattr(InterruptQueue, "batch", InterruptQueue.remaining)
 
 
-@fault("does not hold|that wakes")
+@fault("does not hold|that wakes", slow=True)
 def wakes_on_silent(patch: Patch) -> None:
     patch.setattr(Accepted, "wakes", True)
 

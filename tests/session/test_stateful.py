@@ -279,4 +279,4 @@ class TestSessions(Sessions.TestCase):
 
 @pytest.mark.slow
 class TestManySessions(Sessions.TestCase):
-    settings = settings(HISTORIES, max_examples=1_000)
+    settings = settings(HISTORIES, max_examples=700)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from asynclm.cml.control import Status
 from asynclm.session.calls import CallRecord
 from asynclm.session.config import OnEnd
@@ -13,6 +11,7 @@ from asynclm.session.effects import CallSettled, Finished
 from asynclm.session.outbox import Phase
 from asynclm.session.payloads import error_payload
 from asynclm.session.probes import Probes
+from asynclm.session.reader import Reader
 from asynclm.session.state import (
     CancelOrigin,
     Delivery,
@@ -28,11 +27,11 @@ from asynclm.session.transitions import CallState, Trigger
 class Ending:
     """Finishes the session, once."""
 
-    def __init__(self, core: Core, desk: CallDesk, probes: Probes, block_open: Callable[[], bool]) -> None:
+    def __init__(self, core: Core, desk: CallDesk, probes: Probes, reader: Reader) -> None:
         self._core = core
         self._desk = desk
         self._probes = probes
-        self._block_open = block_open
+        self._reader = reader
 
     def finish(self, reason: FinishReason, message: str = "", *, cancel: bool | None = None) -> None:
         """Ends the session in any state [SES-070].
@@ -43,7 +42,8 @@ class Ending:
             cancel: whether pending calls are cancelled (else detached); None: by `on_end` [SES-072].
         """
         core = self._core
-        if self._block_open():
+        self._reader.give_up(core)
+        if self._reader.open_block is not None:
             core.notice(NoticeCode.INCOMPLETE_BLOCK, "the session ended inside a block, which was not run")
         if cancel is None:
             cancel = core.config.on_end is OnEnd.CANCEL

@@ -57,7 +57,7 @@ class Session:
         self._cancelling = Cancelling(core, self._desk)
         self._inbound = Inbound(core, self._desk, self._hold)
         self._probes = Probes(core)
-        self._ending = Ending(core, self._desk, self._probes, lambda: self._reader.open_block is not None)
+        self._ending = Ending(core, self._desk, self._probes, self._reader)
         self._waits = Waits(core, self._desk, self._hold, self._ending)
         self._committer = Committer(core, self._hold, self._waits, self._ending)
         self._stream = Stream(core, self._reader, self._hold, self._desk, self._cancelling, self._waits, self._ending)

@@ -8,9 +8,12 @@ from asynclm.cml.codec import Codec, Item
 from asynclm.cml.control import Control
 from asynclm.cml.parser import BlockParser, ParseEvent
 from asynclm.session.config import SessionConfig, Unit
+from asynclm.session.core import Core
+from asynclm.session.effects import Tokens
 from asynclm.session.errors import LocalProtocolError
 from asynclm.session.events import TokenSampled
 from asynclm.session.mask import Mask, inside_block
+from asynclm.session.outbox import Phase
 
 
 @runtime_checkable
@@ -64,9 +67,14 @@ class Reader:
         """Whether an unfinished text sequence is held back."""
         return self._decoder.pending
 
-    def flush(self) -> str:
-        """Gives up what is held back, as text."""
-        return self._decoder.flush()
+    def give_up(self, core: Core) -> tuple[ParseEvent, ...]:
+        """Gives up an unfinished text sequence, which nothing will complete: its text is reported and parsed."""
+        text = self._decoder.flush()
+        if not text:
+            return ()
+        report = Tokens(token_index=core.token_index, ids=(), text=text, in_block=self.open_block)
+        core.out.add(Phase.TOKENS, report)
+        return self.parser.feed(text)
 
     @property
     def open_block(self) -> Control | None:

@@ -104,7 +104,7 @@ class Stream:
 
     def _spend_last(self) -> None:
         if self._keep and self._reader.open_block is None:
-            self._flush()
+            self._give_up()
             self._waits.end(LENGTH)
         else:
             limit = self._max_new_tokens
@@ -112,22 +112,16 @@ class Stream:
 
     def ended(self, event: StreamEnded) -> None:
         """The stream ended without a token for it."""
-        self._flush()
         if event.reason is not None:
             self._ending.finish(event.reason)
             return
+        self._give_up()
         for parsed in self._reader.parser.feed(EOS):
             self._apply(parsed)
         self._waits.end(END_OF_SEQUENCE)
 
-    def _flush(self) -> None:
-        """Gives up an unfinished text sequence: nothing will complete it."""
-        text = self._reader.flush()
-        if not text:
-            return
-        report = Tokens(token_index=self._core.token_index, ids=(), text=text, in_block=self._reader.open_block)
-        self._core.out.add(Phase.TOKENS, report)
-        for parsed in self._reader.parser.feed(text):
+    def _give_up(self) -> None:
+        for parsed in self._reader.give_up(self._core):
             self._apply(parsed)
         self._follow_text()
 

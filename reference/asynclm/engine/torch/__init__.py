@@ -6,10 +6,12 @@ entry point `asynclm.engines: torch`. Importing this package imports no torch: `
 
 from __future__ import annotations
 
+import os
+
 from asynclm.engine.base import Engine
 from asynclm.engine.torch.manager import DEFAULT_MODEL
 
-__all__ = ["DEFAULT_MODEL", "open_engine"]
+__all__ = ["DEFAULT_MODEL", "be_polite", "open_engine"]
 
 
 def open_engine(
@@ -40,6 +42,7 @@ def open_engine(
         ModelError: the model cannot be fetched, or its checkpoint is unsupported, incomplete or damaged.
         ValueError: another argument is out of range.
     """
+    be_polite()
     from asynclm.engine.torch.loading import open_model
 
     return open_model(
@@ -52,3 +55,12 @@ def open_engine(
         progress=progress,
         context_length=context_length,
     )
+
+
+def be_polite() -> None:
+    """Lets torch's idle threads sleep instead of spin, unless `OMP_WAIT_POLICY` says otherwise; call before torch loads.
+
+    A server shares its cores with its tools. On two cores with another busy process, spinning made a decode step 1.5 to
+    6 times as slow; with the cores to itself, sleeping makes it at most 8 % slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -58,7 +58,7 @@ def open_engine(
 
 
 def be_polite() -> None:
-    """Lets torch's idle threads sleep instead of spin, unless `OMP_WAIT_POLICY` says otherwise; call before torch loads.
+    """Lets torch's idle threads sleep instead of spin; to be called before torch loads. `OMP_WAIT_POLICY` overrides it.
 
     A server shares its cores with its tools. On two cores with another busy process, spinning made a decode step 1.5 to
     6 times as slow; with the cores to itself, sleeping makes it at most 8 % slower.

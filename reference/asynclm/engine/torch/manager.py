@@ -127,9 +127,10 @@ def _from_hub(repository: str, *, offline: bool) -> Path:
             repository, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED, local_files_only=offline
         )
     except Exception as error:  # the hub's client lets many kinds through: HTTP, sockets, files, gated repositories
-        hint = "; it is not cached and offline mode is on" if offline else ""
-        said = " ".join(str(error).split())[:300]
-        raise ModelError(f"Hugging Face {repository}: {type(error).__name__}: {said}{hint}") from None
+        if offline:
+            raise ModelError(f"Hugging Face {repository}: not cached on this machine, and offline mode is on") from None
+        said = " ".join(str(error).split())[:300].rstrip(".")
+        raise ModelError(f"Hugging Face {repository}: {type(error).__name__}: {said}") from None
     return Path(folder)
 
 

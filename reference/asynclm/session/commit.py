@@ -48,8 +48,9 @@ class Committer:
             if core.context_used + length > core.config.limits.context_length:
                 fits = False
                 break
-            reports += self._enter(interrupt, ids)
+            index = core.token_index
             core.token_index += length
+            reports += self._enter(interrupt, ids, index)
             core.injected += length
             injected += ids
         if reports:
@@ -59,9 +60,8 @@ class Committer:
             self._hold.committed()
         return fits
 
-    def _enter(self, interrupt: Accepted, ids: tuple[int, ...]) -> list[InterruptCommitted | CallSettled]:
+    def _enter(self, interrupt: Accepted, ids: tuple[int, ...], index: int) -> list[InterruptCommitted | CallSettled]:
         core = self._core
-        index = core.token_index
         report = InterruptCommitted(
             token_index=index,
             number=interrupt.number,
@@ -78,4 +78,4 @@ class Committer:
         assert call is not None
         row = call.settle(Delivery.DELIVERED, core.now_ms, token_index=index)
         core.calls.close(call)
-        return [report, CallSettled(token_index=index, row=row)]
+        return [report, CallSettled(token_index=core.token_index, row=row)]

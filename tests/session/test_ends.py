@@ -12,7 +12,7 @@ from asynclm.session import effects as fx
 from asynclm.session.config import ExecutionMode, OnEnd
 from asynclm.session.effects import CallTimings
 from asynclm.session.errors import LocalProtocolError
-from asynclm.session.events import HalfClosed, TokenSampled
+from asynclm.session.events import FinishRequested, HalfClosed, TokenSampled
 from asynclm.session.state import (
     CancelOrigin,
     Delivery,
@@ -218,6 +218,16 @@ def test_pending_calls_at_an_end(on_end: OnEnd, cancel: bool | None, cancelled: 
     assert bool(every(fx.CallCancelRequested, effects)) is cancelled
     expected = UndeliveredReason.CANCELLED_AT_END if cancelled else UndeliveredReason.DETACHED
     assert player.row(0).reason is expected
+
+
+@pytest.mark.parametrize("reason", list(FinishReason))
+def test_who_ends_a_session_from_outside_cancels_its_calls(reason: FinishReason) -> None:
+    """[SES-072]."""
+    player = Player()
+    player.write(A)
+    effects = player.session.receive(FinishRequested(reason=reason))
+    outside = reason in (FinishReason.ABORTED, FinishReason.DISCONNECTED, FinishReason.DRAINED)
+    assert bool(every(fx.CallCancelRequested, effects)) is outside
 
 
 def test_a_client_that_is_gone_is_named_as_the_origin() -> None:

@@ -146,16 +146,17 @@ def test_the_last_reasons_in_their_order(
     """[INT-022], [LIM-006], [LIM-008], [ERR-047]."""
     player = Player(limits={"max_payload_bytes": 50, "max_queued": 1})
     player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END]")
-    player.send("b", "1")
+    player.send("b", "1", Status.PARTIAL)
     assert only(fx.InterruptRejected, player.send(source, payload, status)).reason is reason
 
 
 def test_a_terminal_result_is_never_refused_for_room() -> None:
-    """[INT-024]."""
+    """[INT-024], [LIM-008]: nor does it take room, nor does what `@runtime` says."""
     player = Player(limits={"max_queued": 1})
-    player.write("[CALL]a[HEAD]f()[END]")
-    player.send("@user", "hi")
-    assert names(player.send("a", "1")) == ["InterruptAccepted"]
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][CALL]nope()[END]")
+    sent = [player.send("a", "1"), player.send("@user", "hi"), player.send("b", "1")]
+    assert [names(effects) for effects in sent] == [["InterruptAccepted"]] * 3
+    assert only(fx.InterruptRejected, player.send("@user", "hi")).reason is RejectReason.QUEUE_FULL
 
 
 DEEP = "[" * 64 + "]" * 64
@@ -188,7 +189,10 @@ DEEP = "[" * 64 + "]" * 64
         (Status.PROGRESS, '{"message": "m"}', True),
         (Status.PROGRESS, '{"message": "m", "fraction": 1.5}', False),
         (Status.PROGRESS, '{"message": "m", "fraction": true}', False),
-        (Status.PROGRESS, '{"fraction": 0.5}', False),
+        (Status.PROGRESS, '{"fraction": 0.5}', True),
+        (Status.PROGRESS, '{"message": 1, "fraction": 0.5}', False),
+        (Status.PROGRESS, '{"message": null, "fraction": null}', False),
+        (Status.PROGRESS, "{}", False),
         (Status.PROGRESS, "0.5", False),
     ],
 )
@@ -408,6 +412,20 @@ def test_granularity_holds_no_longer_than_stated(granularity: Granularity) -> No
     assert not player.committed
     player.write("yy")
     assert len(player.committed) == 2
+
+
+def test_granularity_counts_from_the_oldest_whatever_its_place() -> None:
+    """[INT-041], [INT-052]: an update moves behind a younger interrupt, and is the oldest all the same."""
+    player = Player(granularity=Granularity.WORD, granularity_hold=4)
+    player.write("[CALL]a[HEAD]f()[END]x")
+    player.send("a", "1", Status.PARTIAL)
+    player.write("xx")
+    player.send("@system", "s")
+    player.send("a", "2")
+    player.write("xx")
+    assert not player.committed
+    player.write("x")
+    assert [source for source, _ in player.committed] == ["@system", "a:partial", "a"]
 
 
 @pytest.mark.parametrize("granularity", [Granularity.WORD, Granularity.SENTENCE])

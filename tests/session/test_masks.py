@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.session.player import Player, kind_of, only, units
+from tests.session.player import Player, every, kind_of, only, units
 
 from asynclm.session import effects as fx
 from asynclm.session.config import Constraints
@@ -142,6 +142,13 @@ def test_at_the_block_limit_only_the_end_may_follow(constraints: Constraints, op
     assert player.session.mask().kinds != {Kind.END}
     player.write("c")
     assert player.session.mask().kinds == {Kind.END}
+
+
+def test_a_shell_that_does_not_mask_is_told_once() -> None:
+    """[SES-078]."""
+    player = Player(limits={"max_block_tokens": 2})
+    effects = player.write("[CALL]f()x")
+    assert [n.code for n in every(fx.Notice, effects)] == [NoticeCode.BLOCK_LIMIT]
 
 
 def test_a_block_at_its_limit_is_judged_as_it_stands() -> None:

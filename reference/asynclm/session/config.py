@@ -64,8 +64,7 @@ class Limits:
         max_pending_calls: named calls pending at once.
         max_payload_bytes: one interrupt's payload.
         max_argument_bytes: one argument after its reference is resolved, and one call's arguments.
-        max_queued: interrupts queued at once, over which `@` sources, partial and progress are refused; a terminal
-            result never is.
+        max_queued: `@`, partial and progress interrupts queued at once; others are never refused for room [LIM-008].
         max_empty_traps: traps that could not end, in a row, before the session finishes STALLED.
         context_length: prompt and stream tokens together.
         max_call_time_ms: time-out of calls that declare none.

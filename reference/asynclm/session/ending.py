@@ -23,6 +23,9 @@ from asynclm.session.state import (
 )
 from asynclm.session.transitions import CallState, Trigger
 
+_FROM_OUTSIDE = frozenset({FinishReason.ABORTED, FinishReason.DISCONNECTED, FinishReason.DRAINED})
+"""Ends that neither the model nor the client's `Finish` brought about."""
+
 
 class Ending:
     """Finishes the session, once."""
@@ -39,14 +42,15 @@ class Ending:
         Args:
             reason: why.
             message: a sentence for the client.
-            cancel: whether pending calls are cancelled (else detached); None: by `on_end` [SES-072].
+            cancel: whether pending calls are cancelled (else detached); None: by `on_end`, or because the session is
+                ended from outside [SES-072].
         """
         core = self._core
         self._reader.give_up(core)
         if self._reader.open_block is not None:
             core.notice(NoticeCode.INCOMPLETE_BLOCK, "the session ended inside a block, which was not run")
         if cancel is None:
-            cancel = core.config.on_end is OnEnd.CANCEL
+            cancel = core.config.on_end is OnEnd.CANCEL or reason in _FROM_OUTSIDE
         core.cell.move(Trigger.FINISH)
         core.timers.clear()
         self._probes.answer()

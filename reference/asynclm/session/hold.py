@@ -65,7 +65,8 @@ class Hold:
         """Whether this safe point leaves the batch in the queue."""
         if self.gathering:
             return True
-        if self._boundary or self._core.sampled - batch[0].sampled >= self._core.config.granularity_hold:
+        oldest = min(interrupt.sampled for interrupt in batch)
+        if self._boundary or self._core.sampled - oldest >= self._core.config.granularity_hold:
             return False
         if self._granularity is Granularity.WORD:
             return unicodedata.category(self._last)[0] in "LNM"

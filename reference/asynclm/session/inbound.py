@@ -68,7 +68,7 @@ class Inbound:
 
     def _queue_full(self) -> Refusal | None:
         limit = self._core.config.limits.max_queued
-        if len(self._core.queue) >= limit:
+        if self._core.queue.refusable >= limit:
             return RejectReason.QUEUE_FULL, f"{limit} interrupts are queued, which is the limit"
         return None
 

@@ -51,7 +51,7 @@ def json_fault(status: Status, payload: str) -> str | None:
     """
     try:
         value = json.loads(payload, parse_int=_number, parse_float=_number, parse_constant=_no_constant)
-        if _depth(value) > MAX_DEPTH:
+        if payload.count("[") + payload.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             raise RecursionError
     except RecursionError:
         return f"payload: JSON nested deeper than {MAX_DEPTH} levels"
@@ -76,11 +76,13 @@ def _fault_shape(status: Status, value: object) -> str | None:
 
 
 def _progress_shape(value: object) -> str | None:
-    if isinstance(value, dict) and isinstance(value.get("message"), str):
-        fraction = value.get("fraction")
-        if fraction is None or (isinstance(fraction, float) and 0.0 <= fraction <= 1.0):
+    if isinstance(value, dict):
+        message, fraction = value.get("message"), value.get("fraction")
+        told = message is not None or fraction is not None
+        in_range = fraction is None or (isinstance(fraction, float) and 0.0 <= fraction <= 1.0)
+        if told and in_range and (message is None or isinstance(message, str)):
             return None
-    return 'payload of status progress: must be {"message": text, "fraction": 0 to 1, or null}'
+    return 'payload of status progress: must be {"message": text, "fraction": 0 to 1}, at least one of them'
 
 
 def _depth(value: object) -> int:

@@ -41,6 +41,11 @@ class Accepted:
         """Whether a person or another model speaks, which ends every trap [TRAP-015]."""
         return self.wakes and (self.source == "@user" or self.source.startswith("@agent."))
 
+    @property
+    def refusable(self) -> bool:
+        """Whether it counts against the queue limit [LIM-008]."""
+        return not self.status.terminal or (self.source.startswith("@") and self.source != "@runtime")
+
     def row(self) -> InterruptRow:
         """Its row in the ledger; UNDELIVERED without a reason as long as it is queued."""
         delivered = self.token_index is not None
@@ -51,7 +56,7 @@ class Accepted:
             delivery=Delivery.DELIVERED if delivered else Delivery.UNDELIVERED,
             token_index=self.token_index,
             reason=self.reason,
-            payload="" if delivered else self.payload,
+            payload=self.payload,
         )
 
 
@@ -101,6 +106,11 @@ class InterruptQueue:
         """Whether something queued would end every trap."""
         return any(interrupt.speaks for interrupt in self._queued.values())
 
+    @property
+    def refusable(self) -> int:
+        """How many queued interrupts count against the queue limit [LIM-008]."""
+        return sum(interrupt.refusable for interrupt in self._queued.values())
+
     def release(self) -> None:
         """Lets WHEN_IDLE count as IMMEDIATE for everything queued [INT-031, TRAP-003]."""
         for interrupt in self._queued.values():
@@ -127,9 +137,10 @@ class InterruptQueue:
         return [i for i in self._queued.values() if i.call_index == call_index and not i.status.terminal]
 
     def commit(self, interrupt: Accepted, token_index: int) -> None:
-        """Takes an interrupt out of the queue: it is in the context from `token_index` on."""
+        """Takes an interrupt out of the queue: it is in the context from `token_index` on, its payload too."""
         del self._queued[interrupt.number]
         interrupt.token_index = token_index
+        interrupt.payload = ""
 
     def abandon(self, interrupt: Accepted, reason: UndeliveredReason) -> None:
         """Takes an interrupt out of the queue: it will never be in the context."""

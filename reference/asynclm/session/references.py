@@ -72,7 +72,9 @@ def _parts(text: str) -> Iterator[tuple[str | int, str]]:
 def _value_end(text: str, at: int) -> int:
     """Where the value that starts at `at` ends. The text is valid JSON, so brackets outside strings balance."""
     depth = 0
-    while (found := _STRUCTURE.search(text, at)) is not None:
+    while True:
+        found = _STRUCTURE.search(text, at)
+        assert found is not None, "valid JSON closes every container"
         char, at = found.group()[0], found.end()
         if char in "{[":
             depth += 1
@@ -80,7 +82,6 @@ def _value_end(text: str, at: int) -> int:
             depth -= 1
         if depth < 0 or (char == "," and depth == 0):
             return found.start()
-    return len(text)
 
 
 def _skip(text: str, at: int) -> int:

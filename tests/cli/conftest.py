@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.cli.tools import own_tools
 from typer.testing import CliRunner
 
+from asynclm.cli import keyboard
 from asynclm.engine.scripted import open_engine
 from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
@@ -19,6 +21,23 @@ from asynclm.tools.toolset import ToolSet
 @pytest.fixture
 def cli() -> CliRunner:
     return CliRunner(env={"COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Puts words into a pipe that the next command takes for its standard input."""
+    opened: list[int] = []
+
+    def put(words: str) -> None:
+        reader, writer = os.pipe()
+        os.write(writer, words.encode())
+        os.close(writer)
+        opened.append(reader)
+        monkeypatch.setattr(keyboard, "_stdin_fd", lambda: reader)
+
+    yield put
+    for reader in opened:
+        os.close(reader)
 
 
 @pytest.fixture(scope="session")

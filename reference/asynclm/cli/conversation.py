@@ -54,6 +54,7 @@ class Conversation:
         self._turns = turns
         self._began = time.monotonic()
         self._idle = asyncio.Event()
+        self._held = asyncio.Event()
         self._paused = False
         self._stops = 0
         self._finished: effects.Finished | None = None
@@ -135,7 +136,7 @@ class Conversation:
             # The session may end at any time; the reader of its events tells of everything that goes wrong.
             with contextlib.suppress(AsyncLMError):
                 if item is Command.END_OF_INPUT:
-                    await self._finish_when_idle()
+                    await self._finish_when_stuck()
                     return
                 await self._act(item)
 
@@ -159,18 +160,27 @@ class Conversation:
         with contextlib.suppress(InterruptRejectedError):  # the event says why, and the view shows it
             await self._session.interrupt(text)
 
-    async def _finish_when_idle(self) -> None:
-        """A kept session ends here, once its turn is complete; any other one ends by itself."""
-        await self._idle.wait()
+    async def _finish_when_stuck(self) -> None:
+        """Nothing more will be typed: the session ends as soon as it cannot go on without that."""
+        stuck = [asyncio.create_task(event.wait()) for event in (self._idle, self._held)]
+        try:
+            await asyncio.wait(stuck, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in stuck:
+                task.cancel()
         await self._session.finish()
 
     def _show_hold(self) -> None:
+        why = None
         if self._paused:
-            self._view.held("paused, Ctrl-P goes on")
+            why = "paused, Ctrl-P goes on"
         elif self._step is not None and self._credit <= 0:
-            self._view.held(f"out of credit, Enter grants {self._step} tokens")
+            why = f"out of credit, Enter grants {self._step} tokens"
+        self._view.held(why)
+        if why is None:
+            self._held.clear()
         else:
-            self._view.held(None)
+            self._held.set()
 
     # --- the end ---------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,14 +34,17 @@ def read_script(path: Path) -> list[ScriptStep]:
     decoder = TextFormDecoder()
     in_block = False
     steps: list[ScriptStep] = []
-    for item in (*decoder.feed_text(text), decoder.flush()):
-        if isinstance(item, Control):
-            steps.append(ScriptControl(item))
-            in_block = item in OPENING or (in_block and item is Control.HEAD)
-        elif isinstance(item, str):
+    for is_text, items in itertools.groupby((*decoder.feed_text(text), decoder.flush()), lambda i: isinstance(i, str)):
+        if is_text:
+            said = "".join(item for item in items if isinstance(item, str))
             # The spaces that the text form puts beside control tokens inside a block are no part of what it says.
-            said = item.strip() if in_block else item
+            said = said.strip() if in_block else said
             steps += [ScriptText(said)] if said else []
+            continue
+        for item in items:
+            if isinstance(item, Control):
+                steps.append(ScriptControl(item))
+                in_block = item in OPENING or (in_block and item is Control.HEAD)
     return [*steps, ScriptEnd()]
 
 

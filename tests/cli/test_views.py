@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from asynclm.cli.line_editor import LineEditor
 from asynclm.cli.live import LiveView
 from asynclm.cli.plain import PlainView
 from asynclm.cml.control import Status
+from asynclm.demo.svg import render_svg
 from asynclm.demo.terminal import legend, render_terminal
 from asynclm.demo.timeline import TimelineBuilder, build_timeline
 from asynclm.session import effects
@@ -76,6 +78,22 @@ def test_no_row_of_a_drawing_is_wider_than_it_may_be() -> None:
         heading, *rows = console.file.getvalue().splitlines()
         assert heading.startswith("async")
         assert max(len(row) for row in rows) <= width
+
+
+def test_a_call_without_a_result_ends_with_its_session_not_with_the_axis() -> None:
+    t = Teller(ms_per_token=100)
+    t.call("a", "f()")
+    t.call("b", "g(x=a)", dispatch=False)
+    timeline = build_timeline(t.finish(FinishReason.FINISHED_BY_CLIENT), title="told")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render_terminal(timeline, 100, span_ms=timeline.duration_ms * 2))
+    assert isinstance(console.file, io.StringIO)
+    for row in console.file.getvalue().splitlines()[3:]:
+        assert row[62:].strip(" ╳") == ""
+    whole = ElementTree.fromstring(render_svg([timeline, build_timeline(sync_session(), title="longer")]))
+    first = next(whole.iter("{http://www.w3.org/2000/svg}g"))
+    bars = [rect for rect in first.iter("{http://www.w3.org/2000/svg}rect") if rect.get("class") == "run"]
+    assert all(float(bar.get("x", "")) + float(bar.get("width", "")) < 500 for bar in bars)
 
 
 def test_the_legend_explains_every_shape() -> None:

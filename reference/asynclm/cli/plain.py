@@ -9,7 +9,6 @@ from typing import TextIO
 
 from asynclm.cli.ledger import ledger_lines, summary
 from asynclm.cli.safe import one_line
-from asynclm.cli.styles import PLACES
 from asynclm.demo.axis import duration
 from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder, trap_condition
 from asynclm.session import effects
@@ -65,7 +64,7 @@ class PlainView:
             self._end_text()
             landed = span.interrupt
             said = f"{landed.source} {landed.status} {one_line(landed.payload, _PAYLOAD_CHARS)}"
-            self._write("interrupt", f"{said} ({PLACES[landed.landing]}, token {landed.token_index})")
+            self._write("interrupt", f"{said} ({landed.landing.words}, token {landed.token_index})")
 
     def _end_text(self) -> None:
         if self._text.strip():

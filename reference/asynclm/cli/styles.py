@@ -13,14 +13,6 @@ FAULT = "red"
 QUIET = "bright_black"
 NOTICE = "yellow"
 
-PLACES = {
-    Landing.TEXT: "in running text",
-    Landing.BLOCK: "while decoding",
-    Landing.TRAP: "at a trap",
-    Landing.END: "after the end of the text",
-}
-"""Where an interrupt landed, in words."""
-
 
 def interrupt_style(landed: Landed) -> str:
     """The colour of an interrupt; one that landed in running text stands out."""

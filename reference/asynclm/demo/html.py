@@ -255,16 +255,10 @@ def _span(span: Span) -> Markup | str:
     words = [] if landed.from_call else ["word"]
     words += ["bad"] if landed.from_call and landed.status not in (Status.OK, Status.PARTIAL, Status.PROGRESS) else []
     words += ["landed"] if landed.landing is Landing.TEXT else []
-    where = {
-        Landing.TEXT: "in running text",
-        Landing.BLOCK: "while decoding",
-        Landing.TRAP: "at a trap",
-        Landing.END: "after the end of the text",
-    }[landed.landing]
     gap, shown = span.text[: len(span.text) - len(span.text.lstrip())], span.text.lstrip()
     if len(shown) > MAX_PAYLOAD_CHARS:
         shown = f"{shown[:MAX_PAYLOAD_CHARS]}… ({len(landed.payload)} characters)"
-    tag = element("span", f" {where}, {duration(landed.time_ms)}", class_="tag")
+    tag = element("span", f" {landed.landing.words}, {duration(landed.time_ms)}", class_="tag")
     return join((gap, element("span", shown, class_=" ".join(["intr", *words])), tag))
 
 

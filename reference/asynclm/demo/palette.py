@@ -70,6 +70,7 @@ _DRAWING = """
 .ok{fill:@ok}
 .bad{fill:@bad}
 .none{fill:@muted}
+.ring{fill:@ground;stroke:@run;stroke-width:1.5}
 .word{fill:@word}
 .wordline{stroke:@word;stroke-width:1.5;fill:none}
 .okline{stroke:@ok;stroke-width:1.5;fill:none}

@@ -125,7 +125,7 @@ def _drawing(run: Timeline, span_ms: int, pattern: str) -> tuple[Markup, float]:
         parts += _segment(segment, scale, model_y, pattern)
     parts += _notches(run, scale, model_y)
     for number, call in enumerate(run.calls):
-        parts += _call(call, scale, calls_y + _LANE * number)
+        parts += _call(call, scale, calls_y + _LANE * number, run.duration_ms)
     return join(parts), height
 
 
@@ -196,12 +196,12 @@ def _links(call: CallSpan, scale: _Scale, top: float, y: float) -> Iterator[Mark
         yield element("path", d=f"M{x - 4.5:.1f} {top + 8:.1f}h9l-4.5 -8z", class_=_tone(call))
 
 
-def _call(call: CallSpan, scale: _Scale, y: float) -> Iterator[Markup]:
+def _call(call: CallSpan, scale: _Scale, y: float, until_ms: int) -> Iterator[Markup]:
     middle = y + _LANE / 2
     label = element("tspan", call.label, class_="name")
     function = element("tspan", call.function, class_="fn", dx=7)
     yield element("text", label, function, x=_LEFT, y=middle + 4)
-    end = _end_ms(call, scale)
+    end = _end_ms(call, until_ms)
     parts = [element("title", _call_title(call))]
     started = call.dispatched_ms if call.dispatched_ms is not None else (call.resolved_ms or end)
     if started > call.emitted_ms:
@@ -223,12 +223,16 @@ def _line(scale: _Scale, start: float, end: float, y: float, class_: str) -> Mar
 
 
 def _ending(call: CallSpan, x: float, y: float) -> Iterator[Markup]:
-    """A dot where a result is in the context, a cross where it never came there; then how long the call ran."""
+    """A dot where a result is in the context, a cross where it never came there, a ring where nobody waits for it."""
     if call.committed_ms is not None:
         yield element("circle", cx=x, cy=y, r=4.5, class_=_tone(call))
     elif call.delivery is Delivery.UNDELIVERED:
         yield element("path", d=f"M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8", class_=f"{_tone(call)}line")
+    elif call.delivery is Delivery.NOT_AWAITED:
+        yield element("circle", cx=x, cy=y, r=4, class_="ring")
     said = duration(call.run_ms) if call.run_ms is not None else ""
+    if call.delivery is Delivery.NOT_AWAITED:
+        said = "not awaited"
     if call.result not in (None, Result.OK, Result.NONE):
         said = f"{said} {str(call.result).replace('_', ' ')}".strip()
     if said:
@@ -238,14 +242,14 @@ def _ending(call: CallSpan, x: float, y: float) -> Iterator[Markup]:
         yield element("text", said, x=at, y=height, text_anchor=anchor, class_="axis halo")
 
 
-def _end_ms(call: CallSpan, scale: _Scale) -> float:
+def _end_ms(call: CallSpan, until_ms: int) -> int:
     if call.committed_ms is not None:
         return call.committed_ms
     if call.resolved_ms is not None:
         return call.resolved_ms
     if call.delivery is Delivery.NOT_AWAITED and call.dispatched_ms is not None:
         return call.dispatched_ms
-    return scale.span_ms
+    return until_ms
 
 
 def _call_title(call: CallSpan) -> str:

@@ -47,7 +47,8 @@ def render_terminal(timeline: Timeline, width: int, *, span_ms: int | None = Non
     rows: list[RenderableType] = [_heading(timeline), _row(labels, "", _axis(span, cells))]
     rows.append(_row(labels, "model", _model_lane(timeline, span, cells)))
     for call in timeline.calls:
-        rows.append(_row(labels, call.label, call_lane(call, 0, span, cells), call.function))
+        lane = call_lane(call, 0, span, cells, until_ms=timeline.duration_ms)
+        rows.append(_row(labels, call.label, lane, call.function))
     spoken = [landed for landed in timeline.interrupts if not landed.from_call]
     for source in dict.fromkeys(landed.source for landed in spoken):
         marks = [landed for landed in spoken if landed.source == source]
@@ -71,21 +72,29 @@ def legend() -> RenderableType:
     return Columns([Text.assemble((shape, style), " ", (meaning, "dim")) for (shape, style), meaning in parts])
 
 
-def call_lane(call: CallSpan, start_ms: float, end_ms: float, cells: int) -> Text:
-    """One call between two times: held, running until its result (or `end_ms`), waiting, committed."""
+def call_lane(call: CallSpan, start_ms: float, end_ms: float, cells: int, *, until_ms: float | None = None) -> Text:
+    """One call between two times: held, running until its result, waiting, committed.
+
+    Args:
+        call: the call.
+        start_ms, end_ms: where the lane starts and ends.
+        cells: its width.
+        until_ms: where a call ends that has no result yet; the lane's end by default.
+    """
     scale = cells / max(end_ms - start_ms, 1)
+    until = end_ms if until_ms is None else until_ms
 
     def cell(ms: float) -> int:
         return min(cells, max(0, int((ms - start_ms) * scale)))
 
     style = _RESULT_STYLE.get(call.result, "yellow") if call.result is not None else "yellow"
-    dispatched = end_ms if call.dispatched_ms is None else call.dispatched_ms
-    resolved = end_ms if call.resolved_ms is None else call.resolved_ms
+    dispatched = until if call.dispatched_ms is None else call.dispatched_ms
+    resolved = until if call.resolved_ms is None else call.resolved_ms
     if call.delivery is Delivery.NOT_AWAITED and call.resolved_ms is None:
         resolved = dispatched
     committed = call.committed_ms
     held_until = min(dispatched, resolved)
-    waited_until = resolved if committed is None and call.delivery is not None else (committed or end_ms)
+    waited_until = resolved if committed is None and call.delivery is not None else (committed or until)
     lane = [(" ", "")] * cells
     lane[cell(call.emitted_ms) : cell(held_until)] = [("╌", "bright_black")] * (
         cell(held_until) - cell(call.emitted_ms)

@@ -39,6 +39,19 @@ class Landing(enum.StrEnum):
     END = "end"
     """After end of sequence: in DRAINING or IDLE."""
 
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return _PLACES[self]
+
+
+_PLACES = {
+    Landing.TEXT: "in running text",
+    Landing.BLOCK: "while decoding",
+    Landing.TRAP: "at a trap",
+    Landing.END: "after the end of the text",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:

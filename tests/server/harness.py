@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from asynclm.client.writing import write
 from asynclm.conformance.v1 import scripted_model_pb2_grpc
 from asynclm.engine.script import ScriptStep
 from asynclm.prompt.template import Message, Role, TextPart
@@ -28,11 +29,13 @@ class RawSession:
 
     call: Any
     events: list[ReceivedEvent] = field(default_factory=list)
+    sent: dict[int, ClientInput] = field(default_factory=dict)
     _seq: int = 0
 
     async def send(self, value: ClientInput) -> None:
         self._seq += 1
-        await self.call.write(client_event_to_pb(value, self._seq))
+        self.sent[self._seq] = value
+        await write(self.call, client_event_to_pb(value, self._seq))
 
     async def send_raw(self, pb: session_pb2.ClientEvent) -> None:
         await self.call.write(pb)
@@ -81,6 +84,7 @@ class Harness:
 
     async def session(self, model: str | None = "script:s", **start: Any) -> RawSession:
         raw = RawSession(self.inference.Session())
+        await raw.call.wait_for_connection()
         start.setdefault("messages", PROMPT)
         await raw.send(StartRequest(model=model, **start))
         return raw

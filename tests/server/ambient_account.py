@@ -76,6 +76,8 @@ class Account:
         self._nothing_held_back()
         self._dispatched_at_once()
         self._answers.sampled(report)
+        longer = self._tokens.spent(self._waits.woken_at)
+        self._require(not longer or not report.ids, "SES-076", "a token was sampled after max_new_tokens")
         self._closing = self._tokens.sampled(report)
 
     def _nothing_held_back(self) -> None:

@@ -17,7 +17,7 @@ class Waits:
 
     Attributes:
         state: TRAPPED, DRAINING or IDLE while the session waits, else None.
-        woken_at: tokens sampled before the last wake.
+        woken_at: tokens sampled before the last wake from DRAINING or IDLE, or end of sequence that was gone on from.
         empty_traps: traps in a row that could not end.
     """
 
@@ -131,6 +131,7 @@ class Waits:
             require(self.wakes(), "SES-042", "went on with nothing in the queue that wakes")
             self._queue.release()
             self._wake()
+            self.woken_at = self._sampled
         else:
             require(report.state in (State.DRAINING, State.IDLE), "SES-049", f"StateChanged to {report.state}")
             require(self.state is None, "SES-001", f"{report.state} from {self.state}")
@@ -140,5 +141,4 @@ class Waits:
 
     def _wake(self) -> None:
         self.state = None
-        self.woken_at = self._sampled
         self._owed = {number for number, queued in self._queue.waiting.items() if queued.due}

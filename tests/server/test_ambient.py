@@ -391,6 +391,13 @@ def stops_with_calls_unresolved(events: Events) -> Events:
 
 
 @spoils("SES-076")
+def goes_on_after_its_length(events: Events) -> Events:
+    started: Any = events[0].report
+    short = dataclasses.replace(started, limits=dataclasses.replace(started.limits, max_new_tokens=20))
+    return [dataclasses.replace(events[0], report=short), *events[1:]]
+
+
+@spoils("SES-076")
 def ends_for_its_length_too_early(events: Events) -> Events:
     return last(events, reason=FinishReason.LENGTH)
 

@@ -185,7 +185,7 @@ def test_faults_of_a_call(body: str, kind: str) -> None:
 
 
 def test_positional_arguments_bind_to_the_parameter_order() -> None:
-    """SEMANTICS 2.2."""
+    """[CML-025]."""
     player = Player()
     effects = player.write("[CALL]a[HEAD]typed(1, 's')[END]")
     assert only(fx.CallDispatched, effects).arguments == '{"n": 1, "s": "s"}'
@@ -525,7 +525,8 @@ def test_cancels_that_change_nothing(target: str, outcome: CancelOutcome) -> Non
     player = Player()
     player.write("[CALL]s[HEAD]stuck()[END][CALL]d[HEAD]f()[END]")
     player.send("d", '"done"')
-    assert only(fx.CancelAnswered, player.cancel(target)).outcome is outcome
+    answer = only(fx.CancelAnswered, player.cancel(target))
+    assert (answer.outcome, answer.idempotent) == (outcome, False)
     player.safe_point()
     assert player.committed == [("d", '"done"')]
     assert only(fx.CancelAnswered, player.cancel("d")).outcome is CancelOutcome.TOO_LATE
@@ -539,6 +540,7 @@ def test_the_model_takes_a_call_back() -> None:
     player = Player(limits={"max_pending_calls": 1})
     player.write("[CALL]a[HEAD]g()[END]")
     effects = player.write('[CALL]c[HEAD]cml.cancel(id="a")[END]')
+    assert only(fx.CancelAnswered, effects).client_seq == 0
     assert names(effects)[-6:] == [
         "InterruptAccepted",
         "InterruptAccepted",
@@ -551,6 +553,14 @@ def test_the_model_takes_a_call_back() -> None:
     player.safe_point()
     assert [source for source, _ in player.committed] == ["a:cancelled", "c"]
     assert json.loads(player.committed[1][1]) == {"id": "a", "outcome": "cancelled"}
+
+
+def test_a_call_that_the_model_takes_back_fails_what_waits_for_it() -> None:
+    """[CALL-037], [CALL-078]."""
+    player = Player()
+    player.write("[CALL]a[HEAD]g()[END][CALL]b[HEAD]f(x=a)[END]")
+    effects = player.write('[CALL]cml.cancel(id="a")[END]')
+    assert [a.source for a in every(fx.InterruptAccepted, effects)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("mode", list(ExecutionMode))

@@ -501,6 +501,7 @@ def test_the_ledger_has_every_call_and_interrupt() -> None:
     [row] = player.finished.interrupts
     assert (row.source, row.delivery, row.token_index, row.payload) == ("a", Delivery.DELIVERED, a.token_index, "")
     assert player.session.ledger().calls == player.finished.calls
+    assert player.session.pending_calls == 0
     assert player.session.usage() == player.finished.usage
 
 

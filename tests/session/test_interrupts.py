@@ -509,3 +509,71 @@ def test_people_open_no_window() -> None:
     player.write("[CALL]a[HEAD]f()[END]")
     player.send("@user", "hi")
     assert every(fx.InterruptCommitted, player.safe_point())
+
+
+@pytest.mark.parametrize("ending", ["[TRAP][END]", "[EOS]"])
+@pytest.mark.parametrize("on_end", [OnEnd.WAIT, OnEnd.KEEP])
+def test_every_wake_waits_for_the_window(ending: str, on_end: OnEnd) -> None:
+    """[INT-056]: TRAPPED, DRAINING, IDLE."""
+    player = Player(coalesce_ms=100, on_end=on_end)
+    player.write(f"[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END]{ending}")
+    player.send("a", "1")
+    assert (player.state, player.session.can_step) == (State.DECODING, False)
+    player.send("b", "2")
+    assert player.session.can_step, "nothing more can come"
+    player.write("x")
+    assert len(player.committed) == 2
+
+
+def test_an_end_of_sequence_that_goes_on_waits_for_the_window() -> None:
+    """[INT-056], [SES-041]."""
+    player = Player(coalesce_ms=100)
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END]")
+    player.send("a", "1")
+    player.write("x[EOS]")
+    assert (player.state, player.session.can_step) == (State.DECODING, False)
+    player.advance(100)
+    player.write("y")
+    assert player.committed == [("a", "1")]
+
+
+def test_after_the_commit_a_window_holds_text_up_no_more() -> None:
+    """[INT-056]: in running text decoding goes on."""
+    player = Player(coalesce_ms=100)
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][CALL]c[HEAD]f()[END][TRAP][END]")
+    player.send("a", "1")
+    player.advance(100)
+    player.write("x")
+    player.send("b", "2")
+    assert player.session.can_step
+    player.write("y")
+    assert player.committed == [("a", "1")]
+
+
+def test_a_window_that_closed_early_leaves_nothing_behind() -> None:
+    """[INT-053]: the next result opens a whole one."""
+    player = Player(coalesce_ms=100)
+    player.write("[CALL]a[HEAD]f()[END]")
+    player.send("a", "1")
+    player.write("x[CALL]b[HEAD]f()[END][CALL]c[HEAD]f()[END]")
+    player.advance(30)
+    player.send("b", "2")
+    assert player.session.next_timer_ms == 130
+    player.advance(100)
+    player.write("y")
+    assert [source for source, _ in player.committed] == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ["[EOS]", ""])
+def test_granularity_does_not_hold_after_an_end_or_a_commit(ending: str) -> None:
+    """[INT-055], [SES-041]: in the middle of a word."""
+    player = Player(granularity=Granularity.WORD, granularity_hold=2)
+    player.write("[CALL]a[HEAD]f()[END]wor")
+    player.send("@system", "one")
+    if ending:
+        player.write(ending)
+    else:
+        player.write("ds")
+    assert every(fx.InterruptCommitted, player.safe_point())
+    player.send("@system", "two")
+    assert every(fx.InterruptCommitted, player.safe_point())

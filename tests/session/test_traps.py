@@ -101,7 +101,7 @@ def test_the_application_ends_bare_traps_only() -> None:
 
 
 def test_updates_end_a_bare_trap_only_if_their_sender_says_so() -> None:
-    """SEMANTICS 4.2."""
+    """[INT-030], [INT-032]."""
     player = trapped("")
     player.send("a", "1", Status.PARTIAL)
     assert player.state is State.TRAPPED
@@ -342,3 +342,12 @@ def test_a_call_that_is_late_is_expected_now() -> None:
     player.write("[CALL]x[HEAD]g()[END][TRAP]x[END]")
     player.advance(800)
     assert player.session.expected_wait_ms() == 0
+
+
+def test_a_trap_does_not_inherit_the_time_of_another() -> None:
+    """[TRAP-052]."""
+    player = Player()
+    player.write("[CALL]x[HEAD]g()[END][CALL]y[HEAD]typed(n=1)[END][TRAP]x within 0.9[END]")
+    player.host(0, "1")
+    player.write("[TRAP]y[END]")
+    assert player.session.expected_wait_ms() == 1_000

@@ -38,7 +38,7 @@ class Waits:
 
     # --- traps -----------------------------------------------------------------------------------------------
 
-    def enter(self, trap: Trap, *, implicit: bool = False) -> None:
+    def enter(self, trap: Trap, *, implicit: bool) -> None:
         """A trap's `[END]`, or a call's in SYNC [TRAP-001, SES-060]."""
         core = self._core
         if core.config.mode is ExecutionMode.SYNC_PARALLEL:
@@ -83,7 +83,6 @@ class Waits:
 
     def time_out(self) -> None:
         """The time of `within` is over [TRAP-031]."""
-        self._timer = None
         self._leave_late(Phase.WOKEN)
         self._core.out.add(Phase.WOKEN, Resume())
 
@@ -94,7 +93,8 @@ class Waits:
 
         Args:
             reason: what `StateChanged` says of it.
-            last: no token may follow, so that under WAIT the session cannot go on or drain [SES-076].
+            last: no token may follow: where the session would go on or drain, LENGTH ends it instead, which is the
+                caller's part [SES-087].
         """
         core = self._core
         on_end = core.config.on_end
@@ -107,8 +107,8 @@ class Waits:
         core.queue.release()
         keep = on_end is OnEnd.KEEP
         if last and not keep and (traps.wakes(core) or core.calls.unresolved):
-            self._ending.finish(FinishReason.LENGTH)
-        elif traps.wakes(core):
+            return
+        if traps.wakes(core):
             self._go_on(reason)
         elif keep:
             self._rest(reason)
@@ -179,7 +179,7 @@ class Waits:
         together = self._waits_for_all()
         expected = (max(left) if together else min(left)) if left else None
         if core.cell.state is State.TRAPPED and self._timer is not None:
-            within = max(0, self._timer.due_ms - core.now_ms)
+            within = self._timer.due_ms - core.now_ms
             expected = within if expected is None else min(expected, within)
         return expected
 

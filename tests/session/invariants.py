@@ -123,6 +123,8 @@ class Checker:
         for effect in effects:
             self.require(not self.over, f"{type(effect).__name__} after Finished")
             self._one(given, effect)
+        if isinstance(given, ev.StreamEnded):
+            self.block = None
         self.require(not self.unit_due, "a sampled token was not reported")
         self._answered(given, effects)
         self._after()

@@ -69,6 +69,11 @@ def units(text: str) -> list[int]:
     return ids
 
 
+def symbols(text: str) -> list[str]:
+    """Pieces of a text, one for each character or control word; [EOS] is one too."""
+    return [p for part in _PARTS.split(text) for p in ([part] if _PARTS.fullmatch(part) else part)]
+
+
 def kind_of(token_id: int) -> Kind:
     """The kind of a token id, as masks name it."""
     if token_id in CODEC.eos_ids:

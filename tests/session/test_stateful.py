@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from tests.session.player import Player, config, every, kind_of, units
+from tests.session.player import Player, config, every, kind_of, symbols, units
 
 from asynclm.cml.control import Status
 from asynclm.session import effects as fx
 from asynclm.session import events as ev
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, OnEnd
+from asynclm.session.config import Constraints, ExecutionMode, Granularity, OnEnd, Unit
 from asynclm.session.mask import Kind
 from asynclm.session.state import CancelOrigin, Scheduling
 
@@ -50,8 +50,10 @@ JUNK = (
     "[CALL]f(",
     "[CALL]{new}[HEAD]f() [TRAP][END]",
     "[TRAP]within[END]",
+    "[INTR]@user[HEAD]obey[END]",
     "[END]",
     "[HEAD]",
+    "[CA",
 )
 SPEAKERS = ("@user", "@system", "@system", "@agent.kim")
 FAULT = '{"type": "t", "message": "m", "retryable": false}'
@@ -147,6 +149,7 @@ def settings_of_sessions() -> st.SearchStrategy[Any]:
         granularity_hold=st.sampled_from((0, 4)),
         coalesce_ms=st.sampled_from((0, 0, 300)),
         credit=st.sampled_from((None, None, 0, 200)),
+        unit=st.sampled_from((Unit.TOKEN, Unit.TOKEN, Unit.TOKEN, Unit.PIECE)),
         prompt_tokens=st.sampled_from((0, 10)),
     )
 
@@ -162,18 +165,29 @@ class Sessions(RuleBasedStateMachine):
 
     def start(self, settings: Any) -> None:
         self.player = Player(settings)
-        self.plan: list[int] = []
+        self.plan: list[int | str] = []
+        self.pieces = settings.unit is Unit.PIECE
         self.seq = 0
 
+    def _plan(self, text: str) -> None:
+        self.plan += symbols(text) if self.pieces else units(text)
+
     def _step(self) -> None:
-        if not self.player.session.can_step:
+        session = self.player.session
+        if not session.can_step:
             return
         self.player.safe_point()
-        if not self.player.session.can_step:
+        if not session.can_step:
             return
-        kinds = self.player.session.mask().kinds
-        wanted = self.plan.pop(0) if self.plan else units("x" if Kind.TEXT in kinds else "[END]")[0]
-        if kind_of(wanted) in kinds:
+        kinds = session.mask().kinds
+        if not self.plan:
+            self._plan("x" if Kind.TEXT in kinds else "[END]")
+        wanted = self.plan.pop(0)
+        if wanted == "[EOS]":
+            self.player.give(ev.StreamEnded())
+        elif isinstance(wanted, str):  # what a hosted model writes cannot be masked
+            self.player.give(ev.TokenSampled(piece=wanted))
+        elif kind_of(wanted) in kinds:
             self.player.give(ev.TokenSampled(token_id=wanted))
         else:
             self.player.give(ev.StepMasked(token=str(wanted)))
@@ -193,7 +207,7 @@ class Sessions(RuleBasedStateMachine):
         used = list(self.player.checker.ids)
         fresh = [i for i in IDS if i not in used] or list(IDS)
         old = used[-1 - which % len(used)] if used else "zero"
-        self.plan += units(snippet.replace("{new}", fresh[which % len(fresh)]).replace("{old}", old))
+        self._plan(snippet.replace("{new}", fresh[which % len(fresh)]).replace("{old}", old))
         for _ in range(len(self.plan) if steps is None else steps):
             self._step()
 
@@ -274,9 +288,9 @@ HISTORIES = settings(
 
 
 class TestSessions(Sessions.TestCase):
-    settings = settings(HISTORIES, max_examples=20)
+    settings = settings(HISTORIES, max_examples=12)
 
 
 @pytest.mark.slow
 class TestManySessions(Sessions.TestCase):
-    settings = settings(HISTORIES, max_examples=700)
+    settings = settings(HISTORIES, max_examples=500)

@@ -254,7 +254,7 @@ async def test_a_tool_that_fails_is_data(serve: Serve, name: str, status: str, t
         return object()
 
     h = await serve([raises, nan, unspeakable])
-    reports = await play(h, *call(f"{name}()"), TRAP, END, tools=())
+    reports = await play(h, *call(f"{name}()"), TRAP, ScriptText("x"), END, tools=())
     ((source, got, payload),) = committed(reports)
     assert (source, got) == ("x", status)
     assert set(payload) >= {"type", "message", "retryable"}

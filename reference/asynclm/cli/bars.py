@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from asynclm.cli.line_editor import LineEditor
-from asynclm.cli.safe import one_line
 from asynclm.cli.styles import FAULT, NOTICE, QUIET, RESULT
 from asynclm.demo.axis import duration
 from asynclm.demo.lanes import CallSpan
+from asynclm.demo.safe import one_line
 from asynclm.demo.terminal import call_lane
 from asynclm.session.state import Delivery, Result
 

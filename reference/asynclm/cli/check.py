@@ -12,8 +12,8 @@ import typer
 
 from asynclm.cli.exit_codes import ExitCode
 from asynclm.cli.faults import CliError
-from asynclm.cli.safe import one_line
 from asynclm.cml.control import BodyLanguage
+from asynclm.demo.safe import one_line
 
 if TYPE_CHECKING:
     from asynclm.cli.document import Finding

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asynclm.cli.connect import TargetChoice, connected
-from asynclm.cli.safe import one_line
 from asynclm.cli.styles import QUIET
+from asynclm.demo.safe import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table

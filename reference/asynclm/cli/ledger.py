@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from asynclm.cli.safe import one_line
 from asynclm.cli.styles import FAULT, NOTICE, QUIET, RESULT
 from asynclm.demo.axis import duration
+from asynclm.demo.safe import one_line
 from asynclm.session.effects import CallRow, Finished, InterruptRow
 from asynclm.session.state import Delivery, FinishReason, Result
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from asynclm.cli.bars import call_bars, edit_line
 from asynclm.cli.ledger import ledger
 from asynclm.cli.line_editor import LineEditor
-from asynclm.cli.safe import one_line, visible
 from asynclm.cli.styles import FAULT, NOTICE, QUIET, span_style
+from asynclm.demo.safe import one_line, visible
 from asynclm.demo.terminal import legend, render_terminal
 from asynclm.demo.timeline import TimelineBuilder
 from asynclm.demo.transcript import Span, SpanKind, trap_condition

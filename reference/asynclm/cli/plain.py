@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TextIO
 
 from asynclm.cli.ledger import ledger_lines, summary
-from asynclm.cli.safe import one_line
 from asynclm.demo.axis import duration
+from asynclm.demo.safe import one_line
 from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder, trap_condition
 from asynclm.session import effects
 from asynclm.wire.values import ReceivedEvent, Started

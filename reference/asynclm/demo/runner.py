@@ -23,6 +23,7 @@ from asynclm.demo.lanes import Timeline
 from asynclm.demo.mail import DeliveredMail, MailServer
 from asynclm.demo.network import Network
 from asynclm.demo.prompts import FIRST_TOKEN, QUESTIONS, conversation, own_tools
+from asynclm.demo.safe import visible
 from asynclm.demo.svg import render_svg
 from asynclm.demo.task import Task, build_script, load_task
 from asynclm.demo.terminal import legend, render_terminal
@@ -208,7 +209,7 @@ class Stage:
 
 
 def _styled(span: Span) -> Text:
-    return Text(span.text, style=STYLES[span.kind])
+    return Text(visible(span.text), style=STYLES[span.kind])
 
 
 def _show(result: DemoResult, console: Console) -> None:
@@ -223,7 +224,7 @@ def _show(result: DemoResult, console: Console) -> None:
     delivered = result.delayed[-1].mail[0]
     console.print(Rule("The mail, as the SMTP server received it (async)"))
     console.print(f"To: {', '.join(delivered.to)}\nCc: {', '.join(delivered.cc)}\nSubject: {delivered.subject}\n")
-    console.print(delivered.body.strip(), markup=False)
+    console.print(visible(delivered.body.strip()), markup=False, highlight=False)
     landed = [i for i in result.delayed[-1].timeline.interrupts if i.landing is Landing.TEXT]
     console.print(f"\nInterrupts that landed in running text: {', '.join(i.head for i in landed) or 'none'}")
     console.print(f"Page: {result.page}")

@@ -129,13 +129,14 @@ class _Running:
             return self._manual_ms
         return (now_ns - self._started_ns) // 1_000_000
 
-    def advance(self, ms: int) -> int:
-        if self._manual_ms is None:
-            raise ValueError("advance: the session runs on the wall clock; only 'script:<id>' sessions can be advanced")
-        if ms < 0:
-            raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
-        self._manual_ms += ms
-        return self._manual_ms
+    def move_clock(self, to_ms: int) -> None:
+        """Sets a manual clock."""
+        self._manual_ms = to_ms
+
+    @property
+    def manual(self) -> bool:
+        """Whether the clock is a manual one."""
+        return self._manual_ms is not None
 
     @property
     def due_ns(self) -> int | None:
@@ -368,11 +369,25 @@ class EngineLoop:
             raise SessionNotFoundError(session_id) from None
 
     def _advance(self, session_id: str, ms: int) -> int:
+        """Moves a manual clock; what falls due on the way happens at its own time [SCR-022]."""
         running = self._find(session_id)
-        now_ms = running.advance(ms)
+        if not running.manual:
+            raise ValueError("advance: the session runs on the wall clock; only 'script:<id>' sessions can be advanced")
+        if ms < 0:
+            raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
+        now = running.now_ms(0)
+        target = now + ms
+        while not running.machine.finished:
+            due = running.machine.next_timer_ms
+            if due is None or not now < due < target:
+                break
+            now = due
+            running.move_clock(due)
+            self._tick(running)
+        running.move_clock(target)
         self._tick(running)
         self._flush(running)
-        return now_ms
+        return target
 
     def _tick(self, running: _Running) -> None:
         now = running.now_ms(self._clock_ns())

@@ -121,7 +121,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def _events(self, opened: OpenedSession) -> AsyncIterator[session_pb2.ServerEvent]:
         yield to_server_event(opened.started, 1, 0)
         async for numbered in opened.record.stream:
-            yield to_server_event(numbered.timed.report, numbered.sequence, numbered.timed.time_ms)
+            timed = numbered.timed
+            yield to_server_event(timed.report, numbered.sequence, timed.time_ms, timings=opened.record.timings)
 
 
 def _check_sequence(client_seq: int, applied: int) -> None:

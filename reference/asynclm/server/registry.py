@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from asynclm.engine.loop import TimedReport
-from asynclm.session.effects import Finished, Tokens
+from asynclm.session.effects import Finished, StateChanged, Tokens, TrapEntered, TrapExited
+from asynclm.session.state import State
+from asynclm.wire.values import SessionTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,40 @@ def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
     return TimedReport(merged, later.time_ms)
 
 
+class SessionClock:
+    """Where one session's time went, read off its reports."""
+
+    def __init__(self) -> None:
+        self._first_token_ms: int | None = None
+        self._suspended_since: int | None = None
+        self._suspended_ms = 0
+        self._now_ms = 0
+
+    def feed(self, timed: TimedReport) -> None:
+        """Takes the next report."""
+        self._now_ms = timed.time_ms
+        match timed.report:
+            case Tokens() if self._first_token_ms is None:
+                self._first_token_ms = timed.time_ms
+            case TrapEntered() | StateChanged(state=State.DRAINING | State.IDLE):
+                self._suspended_since = timed.time_ms
+            case TrapExited() | StateChanged() | Finished():
+                self._suspended_ms += self._waited()
+                self._suspended_since = None
+
+    @property
+    def timings(self) -> SessionTimings:
+        """The times, in milliseconds of the session clock."""
+        return SessionTimings(
+            first_token_ms=self._first_token_ms,
+            total_ms=self._now_ms,
+            suspended_ms=self._suspended_ms + self._waited(),
+        )
+
+    def _waited(self) -> int:
+        return 0 if self._suspended_since is None else self._now_ms - self._suspended_since
+
+
 class SessionRecord:
     """What the server knows of one session, running or finished."""
 
@@ -108,14 +144,21 @@ class SessionRecord:
         self.stream = EventStream(asyncio.get_running_loop(), self._observe)
         self.started_at = time.time()
         self.attached = True
+        self._clock = SessionClock()
         self.finished: Finished | None = None
         self.done = asyncio.Event()
 
     def _observe(self, reports: Sequence[TimedReport]) -> None:
         for timed in reports:
+            self._clock.feed(timed)
             if isinstance(timed.report, Finished):
                 self.finished = timed.report
                 self.done.set()
+
+    @property
+    def timings(self) -> SessionTimings:
+        """Where the session's time went, so far."""
+        return self._clock.timings
 
 
 class Registry:

@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynclm.cli.safe import one_line, visible
+from asynclm.demo.safe import one_line, visible
 
 
 @given(st.text())

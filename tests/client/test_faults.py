@@ -221,18 +221,21 @@ async def test_closing_does_not_wait_for_a_server_that_does_not_finish(monkeypat
 
 async def test_detaching_drops_the_stream_without_a_word() -> None:
     seen: list[str] = []
-    gone = asyncio.Event()
+    heard, gone = asyncio.Event(), asyncio.Event()
 
     async def part(events: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         yield started()
         try:
             async for pb in events:
                 seen.append(pb.WhichOneof("event"))
+                heard.set()
         finally:
             gone.set()
 
     async with playing(part) as port, AsyncLM(f"127.0.0.1:{port}") as llm:
         session = llm.session("Hi", on_disconnect="detach")
+        await session.open()
+        await heard.wait()
         await session.detach()
         await gone.wait()
     assert seen == ["start"]

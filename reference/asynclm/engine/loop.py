@@ -1,41 +1,40 @@
 """The engine loop: one thread that drains the inbox, drives the session machines and steps the engines.
 
-The life of a token and the life of a result both run through here: inbox → machine →
-safe point → `engine.append`; `engine.step` → machine → reports. No rule of the protocol lives in this file; it carries
-effects out. An interrupt that has arrived waits for at most the step that is running.
+The life of a token and the life of a result both run through here: inbox → machine → safe point → `engine.append`;
+`engine.step` → machine → reports. No rule of the protocol lives in this file; it carries effects out. An interrupt that
+has arrived waits for at most the step that is running.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from asynclm.engine.base import Engine, EngineError, Sampled, SamplingParams, SequenceId, StepRequest
-from asynclm.engine.constraints import SessionConstraint
-from asynclm.engine.script import Forbidden, Force, Free, Own, Script, ScriptError, ScriptPlayer
+from asynclm.cml.control import Status
+from asynclm.engine.base import Engine, EngineError, Sampled, StepRequest
+from asynclm.engine.running import Running, SessionRequest, TimedReport, ToolHost, last_words
+from asynclm.engine.script import Forbidden, Force, Free, Own, ScriptError
 from asynclm.engine.text_mask import free_text_bits
-from asynclm.session.config import SessionConfig
 from asynclm.session.effects import (
     CallCancelRequested,
     CallDispatched,
     Effect,
     Finished,
     Inject,
-    Report,
     Resume,
     Suspend,
-    Usage,
 )
 from asynclm.session.events import (
     Event,
     FinishRequested,
+    InterruptReceived,
     StepMasked,
     StreamEnded,
     TimeAdvanced,
@@ -50,114 +49,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class TimedReport:
-    """A report and the session clock's time at which it was made, in milliseconds."""
-
-    report: Report
-    time_ms: int
-
-
-Sink = Callable[[Sequence[TimedReport]], None]
-"""Takes a session's reports, in order, on the loop's thread; must not block."""
-
-
-class ToolHost(Protocol):
-    """Runs server-owned calls. Both methods are called on the loop's thread and must not block."""
-
-    def dispatch(self, session_id: str, call: CallDispatched) -> None:
-        """Starts a call; its answers come back through `EngineLoop.post`."""
-        ...
-
-    def cancel(self, session_id: str, request: CallCancelRequested) -> None:
-        """Stops a dispatched call."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionRequest:
-    """Everything the loop needs to run a session.
-
-    Attributes:
-        session_id: unique among open sessions.
-        engine: the engine that computes it.
-        prompt_ids: the whole prompt.
-        config: the machine's settings; its `prompt_tokens` is the length of `prompt_ids`.
-        sampling: how tokens are chosen.
-        constraint: its mask maker.
-        script: forces its tokens, or None.
-        manual_clock: time moves only by `EngineLoop.advance` [SCR-020].
-        sink: takes its reports.
-    """
-
-    session_id: str
-    engine: Engine
-    prompt_ids: tuple[int, ...]
-    config: SessionConfig
-    sampling: SamplingParams
-    constraint: SessionConstraint
-    sink: Sink
-    script: Script | None = None
-    manual_clock: bool = False
-
-
 class SessionNotFoundError(KeyError):
     """No open session has this id."""
-
-
-class _Running:
-    """A session in the loop: its machine, its sequence, its clock, and what it has not reported yet."""
-
-    def __init__(self, request: SessionRequest, started_ns: int) -> None:
-        self.id = request.session_id
-        self.engine = request.engine
-        self.constraint = request.constraint
-        self.sink = request.sink
-        self.machine = Session(request.config, request.engine.codec)
-        self.sequence: SequenceId = request.engine.open(request.prompt_ids, request.sampling)
-        self.player = ScriptPlayer(request.script, request.engine.codec) if request.script is not None else None
-        self.outbox: list[TimedReport] = []
-        self.decoder = request.engine.codec.decoder()
-        self.mask = Mask(frozenset())
-        self.sampling_freely = False
-        self.unanswered: StepRequest | None = None
-        self._manual_ms: int | None = 0 if request.manual_clock else None
-        self._started_ns = started_ns
-
-    def now_ms(self, now_ns: int) -> int:
-        if self._manual_ms is not None:
-            return self._manual_ms
-        return (now_ns - self._started_ns) // 1_000_000
-
-    def move_clock(self, to_ms: int) -> None:
-        """Sets a manual clock."""
-        self._manual_ms = to_ms
-
-    @property
-    def manual(self) -> bool:
-        """Whether the clock is a manual one."""
-        return self._manual_ms is not None
-
-    @property
-    def due_ns(self) -> int | None:
-        """When its next timer is due on the loop's clock; None on a manual clock."""
-        due = self.machine.next_timer_ms
-        if due is None or self._manual_ms is not None:
-            return None
-        return self._started_ns + due * 1_000_000
-
-
-def _last_words(running: _Running, error: Exception) -> Finished:
-    """The end of a session whose machine cannot say it any more."""
-    usage = Usage(prompt_tokens=0, cached_tokens=0, sampled_tokens=0, injected_tokens=0)
-    return Finished(
-        token_index=running.machine.token_index,
-        reason=FinishReason.ENGINE_ERROR,
-        message=str(error)[:500],
-        usage=usage,
-        calls=(),
-        interrupts=(),
-    )
 
 
 class EngineLoop:
@@ -167,9 +60,10 @@ class EngineLoop:
         self._tool_host = tool_host
         self._clock_ns = clock_ns
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._sessions: dict[str, _Running] = {}
+        self._sessions: dict[str, Running] = {}
         self._thread = threading.Thread(target=self._run, name="asynclm-engine", daemon=True)
-        self._stopping = False
+        self._stopped = False
+        self._gate = threading.Lock()
 
     # --- from any thread -------------------------------------------------------------------------------------
 
@@ -215,10 +109,11 @@ class EngineLoop:
             except Exception as error:
                 future.set_exception(error)
 
-        if self._stopping:
-            future.set_exception(RuntimeError("the engine loop has stopped"))
-        else:
-            self._inbox.put(run)
+        with self._gate:  # nothing is put into an inbox that nobody empties any more
+            if self._stopped:
+                future.set_exception(RuntimeError("the engine loop has stopped"))
+            else:
+                self._inbox.put(run)
         return future
 
     def inspect(self, session_id: str, look: Callable[[Session], T]) -> Future[T]:
@@ -231,14 +126,20 @@ class EngineLoop:
         while self._drain_inbox():
             self._fire_timers()
             self._step()
-        self._stopping = True
         for running in list(self._sessions.values()):
             self._receive(running, FinishRequested(reason=FinishReason.ABORTED, message="the server stopped"))
             self._flush(running)
+        with self._gate:
+            self._stopped = True
+        self._drain_inbox()
 
     def _drain_inbox(self) -> bool:
         """Carries out everything in the inbox; waits for something to do if no session can step."""
-        timeout = 0.0 if any(r.machine.can_step for r in self._sessions.values()) else self._seconds_to_timer()
+        timeout = (
+            0.0
+            if self._stopped or any(r.machine.can_step for r in self._sessions.values())
+            else self._seconds_to_timer()
+        )
         try:
             job = self._inbox.get(block=timeout != 0.0, timeout=timeout)
             while job is not None:
@@ -264,7 +165,7 @@ class EngineLoop:
 
     def _step(self) -> None:
         """One decode step over every session that can take one, engine by engine."""
-        batches: dict[int, tuple[Engine, list[tuple[_Running, StepRequest]]]] = {}
+        batches: dict[int, tuple[Engine, list[tuple[Running, StepRequest]]]] = {}
         for running in list(self._sessions.values()):
             if not running.machine.can_step:
                 continue
@@ -280,7 +181,7 @@ class EngineLoop:
         for engine, batch in batches.values():
             self._step_engine(engine, batch)
 
-    def _plan(self, running: _Running) -> StepRequest | None:
+    def _plan(self, running: Running) -> StepRequest | None:
         """What the session asks of the next step, or None if it takes none after all."""
         machine = running.machine
         if running.unanswered is not None:
@@ -307,14 +208,14 @@ class EngineLoop:
                     return self._plan_script_end(running, mask)
         return None
 
-    def _plan_script_end(self, running: _Running, mask: Mask) -> StepRequest | None:
+    def _plan_script_end(self, running: Running, mask: Mask) -> StepRequest | None:
         """An exhausted script samples end of sequence, or finishes SCRIPT_END if that is masked [SCR-007]."""
         if Kind.EOS in mask.kinds:
             return StepRequest(running.sequence, None, min(running.engine.codec.eos_ids))
         self._receive(running, StreamEnded(reason=FinishReason.SCRIPT_END))
         return None
 
-    def _step_engine(self, engine: Engine, batch: list[tuple[_Running, StepRequest]]) -> None:
+    def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:
         while batch:
             try:
                 sampled = engine.step([request for _, request in batch])
@@ -331,8 +232,8 @@ class EngineLoop:
             return
 
     def _drop_failed(
-        self, engine: Engine, batch: list[tuple[_Running, StepRequest]], error: Exception
-    ) -> list[tuple[_Running, StepRequest]]:
+        self, engine: Engine, batch: list[tuple[Running, StepRequest]], error: Exception
+    ) -> list[tuple[Running, StepRequest]]:
         """Ends the sessions that a fault of the engine concerns and returns the rest, to be tried again."""
         lost = error.sequence if isinstance(error, EngineError) else None
         if lost is None:
@@ -346,7 +247,7 @@ class EngineLoop:
                 kept.append((running, request))
         return kept if len(kept) < len(batch) else []
 
-    def _sampled(self, running: _Running, token: Sampled) -> None:
+    def _sampled(self, running: Running, token: Sampled) -> None:
         if running.mask.block_rule is not None:
             running.constraint.accept(token.token_id)
         if running.player is not None and running.sampling_freely:
@@ -360,9 +261,9 @@ class EngineLoop:
     def _open(self, request: SessionRequest) -> None:
         if request.session_id in self._sessions:
             raise ValueError(f"session id {request.session_id!r} is taken")
-        self._sessions[request.session_id] = _Running(request, self._clock_ns())
+        self._sessions[request.session_id] = Running(request, self._clock_ns())
 
-    def _find(self, session_id: str) -> _Running:
+    def _find(self, session_id: str) -> Running:
         try:
             return self._sessions[session_id]
         except KeyError:
@@ -389,7 +290,7 @@ class EngineLoop:
         self._flush(running)
         return target
 
-    def _tick(self, running: _Running) -> None:
+    def _tick(self, running: Running) -> None:
         now = running.now_ms(self._clock_ns())
         if not running.machine.finished:
             self._receive(running, TimeAdvanced(now_ms=now))
@@ -404,7 +305,7 @@ class EngineLoop:
         self._receive(running, event, on_error)
         self._flush(running)
 
-    def _receive(self, running: _Running, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
+    def _receive(self, running: Running, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
         """Applies one event and carries its effects out; a fault ends this session and no other."""
         if running.machine.finished:
             return
@@ -419,7 +320,7 @@ class EngineLoop:
             return
         self._apply(running, effects)
 
-    def _fail(self, running: _Running, error: Exception) -> None:
+    def _fail(self, running: Running, error: Exception) -> None:
         """Ends one session for a fault that is not its peer's; the others go on."""
         if not isinstance(error, ScriptError):
             log.exception("session %s failed", running.id, exc_info=error)
@@ -427,12 +328,12 @@ class EngineLoop:
         try:
             effects = running.machine.receive(FinishRequested(reason=reason, message=str(error)[:500]))
         except Exception:
-            effects = [_last_words(running, error)]
+            effects = [last_words(running, error)]
             self._sessions.pop(running.id, None)
         self._apply(running, effects)
         self._flush(running)
 
-    def _apply(self, running: _Running, effects: Sequence[Effect]) -> None:
+    def _apply(self, running: Running, effects: Sequence[Effect]) -> None:
         now = running.now_ms(self._clock_ns())
         for effect in effects:
             match effect:
@@ -444,16 +345,35 @@ class EngineLoop:
                     running.engine.resume(running.sequence)
                 case _:
                     running.outbox.append(TimedReport(effect, now))
-                    if isinstance(effect, CallDispatched) and not effect.client_owned and self._tool_host:
-                        self._tool_host.dispatch(running.id, effect)
-                    elif isinstance(effect, CallCancelRequested) and not effect.client_owned and self._tool_host:
-                        self._tool_host.cancel(running.id, effect)
+                    if isinstance(effect, CallDispatched | CallCancelRequested) and not effect.client_owned:
+                        self._tell_tool_host(running, effect)
                     elif isinstance(effect, Finished):
                         running.engine.close(running.sequence)
 
-    def _flush(self, running: _Running) -> None:
+    def _tell_tool_host(self, running: Running, report: CallDispatched | CallCancelRequested) -> None:
+        """Starts or stops a server-owned call; a host that cannot start one has answered it with an error."""
+        try:
+            if self._tool_host is None:
+                raise RuntimeError("this server runs no tools")
+            if isinstance(report, CallDispatched):
+                self._tool_host.dispatch(running.id, report)
+            else:
+                self._tool_host.cancel(running.id, report)
+        except Exception as error:
+            log.exception("call %d of session %s could not be passed on", report.index, running.id, exc_info=error)
+            if isinstance(report, CallDispatched):
+                payload = json.dumps({"type": "host", "message": str(error)[:500], "retryable": True})
+                answer = InterruptReceived(
+                    call_index=report.index, status=Status.ERROR, payload=payload, from_client=False
+                )
+                self.post(running.id, answer)
+
+    def _flush(self, running: Running) -> None:
         if running.outbox:
             reports, running.outbox = running.outbox, []
-            running.sink(reports)
+            try:
+                running.sink(reports)
+            except Exception as error:  # whoever listens must not take the other sessions down
+                log.exception("the listener of session %s failed", running.id, exc_info=error)
         if running.machine.finished:
             self._sessions.pop(running.id, None)

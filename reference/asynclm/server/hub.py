@@ -14,7 +14,8 @@ from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import ContextLengthError, Engine, EngineError
 from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
 from asynclm.engine.guidance import GrammarUnavailableError
-from asynclm.engine.loop import EngineLoop, SessionRequest
+from asynclm.engine.loop import EngineLoop
+from asynclm.engine.running import SessionRequest
 from asynclm.engine.script import SCRIPT_PREFIX, Script, ScriptStore, parse_model_name
 from asynclm.engine.scripted import beside
 from asynclm.prompt.build import with_section

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from asynclm.engine.loop import TimedReport
+from asynclm.engine.running import TimedReport
 from asynclm.session.effects import Finished, StateChanged, Tokens, TrapEntered, TrapExited
 from asynclm.session.state import State
 from asynclm.wire.values import SessionTimings

@@ -10,7 +10,8 @@ import pytest
 
 from asynclm.engine.base import SamplingParams
 from asynclm.engine.constraints import compile_constraint
-from asynclm.engine.loop import EngineLoop, SessionRequest, TimedReport
+from asynclm.engine.loop import EngineLoop
+from asynclm.engine.running import SessionRequest, TimedReport
 from asynclm.engine.script import Script, ScriptEnd, ScriptText
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.prompt.hf_tokenizer import HfTokenizer

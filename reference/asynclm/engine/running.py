@@ -1,0 +1,123 @@
+"""A session in the loop: what it was opened with, its machine, its sequence, its clock, its outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from asynclm.engine.base import Engine, SamplingParams, SequenceId, StepRequest
+from asynclm.engine.constraints import SessionConstraint
+from asynclm.engine.script import Script, ScriptPlayer
+from asynclm.session.config import SessionConfig
+from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report, Usage
+from asynclm.session.machine import Session
+from asynclm.session.mask import Mask
+from asynclm.session.state import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class TimedReport:
+    """A report and the session clock's time at which it was made, in milliseconds."""
+
+    report: Report
+    time_ms: int
+
+
+Sink = Callable[[Sequence[TimedReport]], None]
+"""Takes a session's reports, in order, on the loop's thread; must not block."""
+
+
+class ToolHost(Protocol):
+    """Runs server-owned calls. Both methods are called on the loop's thread and must not block."""
+
+    def dispatch(self, session_id: str, call: CallDispatched) -> None:
+        """Starts a call; its answers come back through `EngineLoop.post`."""
+        ...
+
+    def cancel(self, session_id: str, request: CallCancelRequested) -> None:
+        """Stops a dispatched call."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionRequest:
+    """Everything the loop needs to run a session.
+
+    Attributes:
+        session_id: unique among open sessions.
+        engine: the engine that computes it.
+        prompt_ids: the whole prompt.
+        config: the machine's settings; its `prompt_tokens` is the length of `prompt_ids`.
+        sampling: how tokens are chosen.
+        constraint: its mask maker.
+        script: forces its tokens, or None.
+        manual_clock: time moves only by `EngineLoop.advance` [SCR-020].
+        sink: takes its reports.
+    """
+
+    session_id: str
+    engine: Engine
+    prompt_ids: tuple[int, ...]
+    config: SessionConfig
+    sampling: SamplingParams
+    constraint: SessionConstraint
+    sink: Sink
+    script: Script | None = None
+    manual_clock: bool = False
+
+
+class Running:
+    """A session in the loop: its machine, its sequence, its clock, and what it has not reported yet."""
+
+    def __init__(self, request: SessionRequest, started_ns: int) -> None:
+        self.id = request.session_id
+        self.engine = request.engine
+        self.constraint = request.constraint
+        self.sink = request.sink
+        self.machine = Session(request.config, request.engine.codec)
+        self.sequence: SequenceId = request.engine.open(request.prompt_ids, request.sampling)
+        self.player = ScriptPlayer(request.script, request.engine.codec) if request.script is not None else None
+        self.outbox: list[TimedReport] = []
+        self.decoder = request.engine.codec.decoder()
+        self.mask = Mask(frozenset())
+        self.sampling_freely = False
+        self.unanswered: StepRequest | None = None
+        self._manual_ms: int | None = 0 if request.manual_clock else None
+        self._started_ns = started_ns
+
+    def now_ms(self, now_ns: int) -> int:
+        """The session clock, given the loop's."""
+        if self._manual_ms is not None:
+            return self._manual_ms
+        return (now_ns - self._started_ns) // 1_000_000
+
+    def move_clock(self, to_ms: int) -> None:
+        """Sets a manual clock."""
+        self._manual_ms = to_ms
+
+    @property
+    def manual(self) -> bool:
+        """Whether the clock is a manual one."""
+        return self._manual_ms is not None
+
+    @property
+    def due_ns(self) -> int | None:
+        """When its next timer is due on the loop's clock; None on a manual clock."""
+        due = self.machine.next_timer_ms
+        if due is None or self._manual_ms is not None:
+            return None
+        return self._started_ns + due * 1_000_000
+
+
+def last_words(running: Running, error: Exception) -> Finished:
+    """The end of a session whose machine cannot say it any more."""
+    usage = Usage(prompt_tokens=0, cached_tokens=0, sampled_tokens=0, injected_tokens=0)
+    return Finished(
+        token_index=running.machine.token_index,
+        reason=FinishReason.ENGINE_ERROR,
+        message=str(error)[:500],
+        usage=usage,
+        calls=(),
+        interrupts=(),
+    )

@@ -68,6 +68,7 @@ def test_a_duplicate_id_leaves_the_first_call_untouched() -> None:
     player.write("[CALL]a[HEAD]f()[END][CALL]a[HEAD]f()[END]")
     payload = error_of(player.safe_point(), "@runtime")
     assert (payload["type"], payload["id"], payload["call"]) == ("duplicate_id", "a", 1)
+    assert payload["retryable"] is True
     assert (player.row(1).result, player.row(1).delivery) == (Result.ERROR, Delivery.NOT_AWAITED)
     player.send("a", "1")
     player.safe_point()
@@ -180,6 +181,7 @@ def test_faults_of_a_call(body: str, kind: str) -> None:
     payload = error_of(player.safe_point(), "a")
     assert payload["type"] == kind
     assert set(payload) == {"type", "message", "retryable"}
+    assert payload["retryable"] is (kind in ("syntax", "invalid_arguments"))
     assert not every(fx.CallDispatched, player.log)
     player.write("goes on")
 
@@ -219,6 +221,19 @@ def test_arguments_over_the_limit() -> None:
     player.write("x")
     faults = {c.source: json.loads(c.payload)["type"] for c in every(fx.InterruptCommitted, player.log)[-2:]}
     assert faults == {"c": "dependency", "d": "dependency"}
+
+
+def test_arguments_at_the_limit_are_taken() -> None:
+    """[CALL-025], [CALL-034]: 20 bytes of literals; 20 bytes in all after substitution."""
+    player = Player(limits={"max_argument_bytes": 20})
+    effects = player.write(f'[CALL]a[HEAD]f(x="{"y" * 18}")[END]')
+    assert every(fx.CallDispatched, effects)
+    player.write("[CALL]b[HEAD]f()[END][CALL]c[HEAD]f(x=b)[END][CALL]d[HEAD]f(xy=b)[END]")
+    effects = player.send("b", '"01234567890"')
+    assert [(d.id, len(d.arguments)) for d in every(fx.CallDispatched, effects)] == [("c", 20)]
+    player = Player(limits={"max_payload_bytes": 10})
+    player.write("[CALL]a[HEAD]f()[END]")
+    assert names(player.send("a", '"01234567"')) == ["InterruptAccepted"]
 
 
 @pytest.mark.parametrize("value", ["1", "9" * 5_000])
@@ -365,6 +380,9 @@ def test_what_the_host_of_an_anonymous_call_returns_is_not_injected() -> None:
     player.write("[CALL]g()[END][CALL]g()[END]")
     assert player.host(0, "1", Status.PARTIAL) == []
     assert player.host(0, "1") == []
+    assert [r.index for r in every(fx.CallCancelRequested, player.advance(2_000))] == [1], "what ended has no time-out"
+    player = Player()
+    player.write("[CALL]g()[END][CALL]g()[END]")
     notice = only(fx.Notice, player.host(1, '{"type": "t", "message": "broke", "retryable": false}', Status.ERROR))
     assert notice.code is NoticeCode.TOOL
     assert "broke" in notice.message
@@ -432,6 +450,16 @@ def test_a_terminal_result_over_the_limit_ends_its_call(from_client: bool) -> No
     rejected = only(fx.InterruptRejected, effects)
     assert (rejected.reason, rejected.payload, rejected.source) == (RejectReason.TOO_LARGE, big, "a")
     assert error_of(player.safe_point(), "a")["type"] == "payload"
+
+
+@pytest.mark.parametrize(("function", "kind"), [("f", "too large"), ("g", "too large"), ("g", "not JSON")])
+def test_a_result_that_cannot_be_taken_fails_what_waits_for_it(function: str, kind: str) -> None:
+    """[CALL-034], [CALL-037], [CALL-053], [CALL-063]."""
+    player = Player(limits={"max_payload_bytes": 10})
+    player.write(f"[CALL]a[HEAD]{function}()[END][CALL]b[HEAD]f(x=a)[END]")
+    payload = "0123456789a" if kind == "too large" else "{"
+    effects = player.send("a", payload) if function == "f" else player.host(0, payload)
+    assert [a.source for a in every(fx.InterruptAccepted, effects)] == ["a", "b"]
 
 
 def test_an_update_over_the_limit_ends_nothing() -> None:
@@ -596,6 +624,7 @@ def test_cancel_of_anonymous_calls_by_index() -> None:
     ]
     assert [r.index for r in every(fx.CallCancelRequested, player.log)] == [1]
     assert (player.row(1).result, player.row(3).result) == (Result.NONE, Result.CANCELLED)
+    assert not every(fx.CallCancelRequested, player.advance(2_000)), "what was stopped does not time out"
     player.safe_point()
     assert [source for source, _ in player.committed] == ["@runtime:error"], "only the malformed one is told"
 

@@ -438,6 +438,13 @@ def test_half_close_is_not_finish() -> None:
     assert player.half_close() == []
 
 
+def test_half_close_fails_what_waits_for_the_clients_calls() -> None:
+    """[CALL-037], [SES-083]: calls of the server too."""
+    player = Player()
+    player.write(f"{A}[CALL]b[HEAD]g(x=a)[END]")
+    assert [a.source for a in every(fx.InterruptAccepted, player.half_close())] == ["a", "b"]
+
+
 @pytest.mark.parametrize("first", ["half-close", "end"])
 def test_after_half_close_idle_finishes(first: str) -> None:
     """[SES-084]."""

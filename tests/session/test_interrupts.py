@@ -503,6 +503,15 @@ def test_a_new_window_opens_after_the_commit() -> None:
     assert len(player.committed) == 3
 
 
+def test_an_update_opens_a_window() -> None:
+    """[INT-053]: it is a result too."""
+    player = Player(coalesce_ms=100)
+    player.write("[CALL]a[HEAD]f()[END]")
+    player.send("a", "1", Status.PARTIAL)
+    player.write("x")
+    assert (player.session.next_timer_ms, player.committed) == (100, [])
+
+
 def test_people_open_no_window() -> None:
     """[INT-053]: only results are gathered."""
     player = Player(coalesce_ms=100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynclm.cml.blocks import Call, CmlError, CmlErrorCode, Invocation, Malformed
+from asynclm.cml.blocks import Call, CmlError, CmlErrorCode, Invocation, Malformed, Reference
 from asynclm.cml.bodies import bind_positional
 from asynclm.cml.control import Status
 from asynclm.session import arguments, references
@@ -149,7 +149,7 @@ class CallDesk:
             if not source.resolved:
                 waits = True
             elif reference not in call.values:
-                fault = self._substitute(call, reference.id, reference.path, source)
+                fault = self._substitute(call, reference, source)
                 if fault is not None:
                     self.fail(call, ErrorType.DEPENDENCY, fault)
                     return
@@ -167,23 +167,20 @@ class CallDesk:
                 return
         self._dispatch(call, final)
 
-    def _substitute(
-        self, call: CallRecord, call_id: str, path: tuple[str | int, ...], source: CallRecord
-    ) -> str | None:
+    def _substitute(self, call: CallRecord, reference: Reference, source: CallRecord) -> str | None:
         """Fills one reference in; returns why it cannot be."""
-        spelled = references.spell(call_id, path)
+        spelled = references.spell(reference)
+        assert source.status is not None
         if source.status is not Status.OK:
-            return f"reference {spelled}: call {call_id!r} ended with {source.status and source.status.value}"
+            return f"reference {spelled}: call {reference.id!r} ended with {source.status.value}"
         try:
-            value = references.select(source.payload, path)
+            value = references.select(source.payload, reference.path)
         except LookupError as error:
-            return f"reference {spelled}: {error.args[0]} in the result of {call_id!r}"
+            return f"reference {spelled}: {error.args[0]} in the result of {reference.id!r}"
         limit = self._core.config.limits.max_argument_bytes
         if len(value.encode()) > limit:
             return f"reference {spelled}: its value has more than {limit} bytes"
-        for reference in call.invocation.references if call.invocation else ():
-            if reference.id == call_id and reference.path == path:
-                call.values[reference] = value
+        call.values[reference] = value
         return None
 
     def _dispatch(self, call: CallRecord, final: str) -> None:

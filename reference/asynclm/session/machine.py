@@ -109,7 +109,6 @@ class Session:
         if not self.can_step:
             raise LocalProtocolError(f"safe_point in state {self.state.value}: no decode step can run now")
         core = self._core
-        core.input_index = core.token_index
         self._committer.safe_point()
         if core.credit is None:
             self._probes.answer()

@@ -67,14 +67,13 @@ class Reader:
         """Whether an unfinished text sequence is held back."""
         return self._decoder.pending
 
-    def give_up(self, core: Core) -> tuple[ParseEvent, ...]:
+    def give_up(self, core: Core) -> None:
         """Gives up an unfinished text sequence, which nothing will complete: its text is reported and parsed."""
         text = self._decoder.flush()
-        if not text:
-            return ()
-        report = Tokens(token_index=core.token_index, ids=(), text=text, in_block=self.open_block)
-        core.out.add(Phase.TOKENS, report)
-        return self.parser.feed(text)
+        if text:
+            report = Tokens(token_index=core.token_index, ids=(), text=text, in_block=self.open_block)
+            core.out.add(Phase.TOKENS, report)
+            self.parser.feed(text)
 
     @property
     def open_block(self) -> Control | None:

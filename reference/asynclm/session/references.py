@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from asynclm.cml.blocks import Reference
+
 _DECODER = json.JSONDecoder()
 _BLANK = " \t\n\r"
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
@@ -36,9 +38,9 @@ def select(payload: str, path: tuple[str | int, ...]) -> str:
     return text.strip(_BLANK)
 
 
-def spell(call_id: str, path: tuple[str | int, ...]) -> str:
+def spell(reference: Reference) -> str:
     """A reference as the model writes it."""
-    return call_id + _spell(path)
+    return reference.id + _spell(reference.path)
 
 
 def _spell(path: tuple[str | int, ...]) -> str:

@@ -121,8 +121,7 @@ class Stream:
         self._waits.end(END_OF_SEQUENCE)
 
     def _give_up(self) -> None:
-        for parsed in self._reader.give_up(self._core):
-            self._apply(parsed)
+        self._reader.give_up(self._core)
         self._follow_text()
 
     def _follow_text(self) -> None:
@@ -176,8 +175,7 @@ class Stream:
         self._hold.boundary()
         state = self._core.cell.state
         if state is State.IN_TEXT_SEQUENCE:
-            self._core.cell.move(Trigger.SEQUENCE_WHOLE)
-            return
+            return  # a forged interrupt, told when it began
         if isinstance(block, Malformed):
             self._core.notice(NoticeCode.MALFORMED_BLOCK, f"{block.opened.value} block: {block.message}")
         trap = self._close_call(block) if isinstance(block, Call | Malformed) and state is State.IN_CALL else None

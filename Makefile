@@ -21,8 +21,11 @@ $(BUF): package.json package-lock.json
 demo: $(STAMP)
 	$(BIN)/asynclm demo
 
+# The language and the session machine are held to full branch coverage by their own tests.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --ignore tests/cml --ignore tests/session
+	$(BIN)/python -m pytest -m "not slow" tests/cml tests/session \
+		--cov asynclm.cml --cov asynclm.session --cov-branch --cov-report term-missing:skip-covered --cov-fail-under 100
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest

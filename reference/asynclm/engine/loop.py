@@ -8,45 +8,36 @@ has arrived waits for at most the step that is running.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from asynclm.cml.control import Status
 from asynclm.engine.base import Engine, EngineError, Sampled, StepRequest
-from asynclm.engine.running import Running, SessionRequest, TimedReport, ToolHost, last_words
-from asynclm.engine.script import Forbidden, Force, Free, Own, ScriptError
+from asynclm.engine.carrier import Carrier
+from asynclm.engine.running import Running, SessionRequest, ToolHost
+from asynclm.engine.script import Forbidden, Force, Free, Own
 from asynclm.engine.text_mask import free_text_bits
-from asynclm.session.effects import (
-    CallCancelRequested,
-    CallDispatched,
-    Effect,
-    Finished,
-    Inject,
-    Resume,
-    Suspend,
-)
 from asynclm.session.events import (
     Event,
     FinishRequested,
-    InterruptReceived,
     StepMasked,
     StreamEnded,
-    TimeAdvanced,
     TokenSampled,
 )
-from asynclm.session.machine import RemoteProtocolError, Session
+from asynclm.session.machine import Session
 from asynclm.session.mask import Kind, Mask
 from asynclm.session.state import FinishReason
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+LONGEST_WAIT_S = 3600.0
+"""The loop looks at its timers at least this often; the system's own waits take no time of any length."""
 
 
 class SessionNotFoundError(KeyError):
@@ -57,13 +48,13 @@ class EngineLoop:
     """Runs sessions on one thread of its own. All public methods may be called from any thread."""
 
     def __init__(self, tool_host: ToolHost | None = None, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
-        self._tool_host = tool_host
         self._clock_ns = clock_ns
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sessions: dict[str, Running] = {}
         self._thread = threading.Thread(target=self._run, name="asynclm-engine", daemon=True)
         self._stopped = False
         self._gate = threading.Lock()
+        self._carrier = Carrier(tool_host, clock_ns, self.post, self._forget)
 
     # --- from any thread -------------------------------------------------------------------------------------
 
@@ -104,10 +95,14 @@ class EngineLoop:
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # whoever asked is gone
             try:
-                future.set_result(function())
+                result = function()
             except Exception as error:
                 future.set_exception(error)
+            else:
+                future.set_result(result)
 
         with self._gate:  # nothing is put into an inbox that nobody empties any more
             if self._stopped:
@@ -127,41 +122,58 @@ class EngineLoop:
             self._fire_timers()
             self._step()
         for running in list(self._sessions.values()):
-            self._receive(running, FinishRequested(reason=FinishReason.ABORTED, message="the server stopped"))
-            self._flush(running)
+            self._carrier.receive(running, FinishRequested(reason=FinishReason.ABORTED, message="the server stopped"))
+            self._carrier.flush(running)
         with self._gate:
             self._stopped = True
-        self._drain_inbox()
+        self._answer_the_rest()
+
+    def _answer_the_rest(self) -> None:
+        """Nobody waits for ever for an answer from a loop that has stopped."""
+        while True:
+            try:
+                job = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                self._do(job)
 
     def _drain_inbox(self) -> bool:
-        """Carries out everything in the inbox; waits for something to do if no session can step."""
-        timeout = (
-            0.0
-            if self._stopped or any(r.machine.can_step for r in self._sessions.values())
-            else self._seconds_to_timer()
-        )
+        """Carries out what is in the inbox by now; waits for something to do if no session can step."""
+        timeout = 0.0 if any(r.machine.can_step for r in self._sessions.values()) else self._seconds_to_timer()
         try:
             job = self._inbox.get(block=timeout != 0.0, timeout=timeout)
-            while job is not None:
-                job()
+            for _ in range(self._inbox.qsize()):  # what comes meanwhile waits, so that no flood stops decoding
+                if job is None:
+                    return False
+                self._do(job)
                 job = self._inbox.get_nowait()
+            if job is None:
+                return False
+            self._do(job)
         except queue.Empty:
-            return True
-        return False
+            pass
+        return True
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            log.exception("a job of the engine loop failed", exc_info=error)
 
     def _seconds_to_timer(self) -> float | None:
         due = [d for r in self._sessions.values() if (d := r.due_ns) is not None]
         if not due:
             return None
-        return max(0.0, (min(due) - self._clock_ns()) / 1e9)
+        return min(LONGEST_WAIT_S, max(0.0, (min(due) - self._clock_ns()) / 1e9))
 
     def _fire_timers(self) -> None:
         now = self._clock_ns()
         for running in list(self._sessions.values()):
             due = running.due_ns
             if due is not None and due <= now:
-                self._tick(running)
-                self._flush(running)
+                self._carrier.tick(running)
+                self._carrier.flush(running)
 
     def _step(self) -> None:
         """One decode step over every session that can take one, engine by engine."""
@@ -169,26 +181,28 @@ class EngineLoop:
         for running in list(self._sessions.values()):
             if not running.machine.can_step:
                 continue
-            self._tick(running)
+            self._carrier.tick(running)
             try:
                 request = self._plan(running)
             except Exception as error:
-                self._fail(running, error)
+                self._carrier.fail(running, error)
                 continue
             if request is not None:
                 batches.setdefault(id(running.engine), (running.engine, []))[1].append((running, request))
-            self._flush(running)
+            self._carrier.flush(running)
         for engine, batch in batches.values():
             self._step_engine(engine, batch)
 
     def _plan(self, running: Running) -> StepRequest | None:
         """What the session asks of the next step, or None if it takes none after all."""
         machine = running.machine
+        if running.over:
+            return None
         if running.unanswered is not None:
             return running.unanswered if machine.can_step else None
         if machine.can_step:
-            self._apply(running, machine.safe_point())
-        while machine.can_step:
+            self._carrier.apply(running, machine.safe_point())
+        while machine.can_step and not running.over:
             running.mask = mask = machine.mask()
             running.sampling_freely = False
             if running.player is None:
@@ -203,7 +217,7 @@ class EngineLoop:
                 case Own():
                     return StepRequest(running.sequence, running.constraint.bits(mask))
                 case Forbidden(what):
-                    self._receive(running, StepMasked(token=what))
+                    self._carrier.receive(running, StepMasked(token=what))
                 case None:
                     return self._plan_script_end(running, mask)
         return None
@@ -212,7 +226,7 @@ class EngineLoop:
         """An exhausted script samples end of sequence, or finishes SCRIPT_END if that is masked [SCR-007]."""
         if Kind.EOS in mask.kinds:
             return StepRequest(running.sequence, None, min(running.engine.codec.eos_ids))
-        self._receive(running, StreamEnded(reason=FinishReason.SCRIPT_END))
+        self._carrier.receive(running, StreamEnded(reason=FinishReason.SCRIPT_END))
         return None
 
     def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:
@@ -226,7 +240,10 @@ class EngineLoop:
             for running, request in batch:
                 if request.sequence in tokens:
                     running.unanswered = None
-                    self._sampled(running, tokens[request.sequence])
+                    try:
+                        self._sampled(running, tokens[request.sequence])
+                    except Exception as error:
+                        self._carrier.fail(running, error)
                 else:  # a long prompt is prefilled over several steps; the request stands until its token comes
                     running.unanswered = request
             return
@@ -236,16 +253,13 @@ class EngineLoop:
     ) -> list[tuple[Running, StepRequest]]:
         """Ends the sessions that a fault of the engine concerns and returns the rest, to be tried again."""
         lost = error.sequence if isinstance(error, EngineError) else None
-        if lost is None:
-            log.exception("engine %s failed; its running sessions end", engine.info.name, exc_info=error)
-        kept = []
-        for running, request in batch:
-            if lost is None or request.sequence == lost:
-                self._receive(running, FinishRequested(reason=FinishReason.ENGINE_ERROR, message=str(error)[:500]))
-                self._flush(running)
-            else:
-                kept.append((running, request))
-        return kept if len(kept) < len(batch) else []
+        kept = [(running, request) for running, request in batch if lost is not None and request.sequence != lost]
+        if len(kept) == len(batch):
+            kept = []  # nobody's sequence: the engine is not to be trusted with the others
+        for running, _ in batch:
+            if not any(running is spared for spared, _ in kept):
+                self._carrier.fail(running, error)
+        return kept
 
     def _sampled(self, running: Running, token: Sampled) -> None:
         if running.mask.block_rule is not None:
@@ -253,12 +267,14 @@ class EngineLoop:
         if running.player is not None and running.sampling_freely:
             items = running.decoder.feed(token.token_id)
             running.player.sampled("".join(item for item in items if isinstance(item, str)))
-        self._receive(running, TokenSampled(token_id=token.token_id, logprob=token.logprob))
-        self._flush(running)
+        self._carrier.receive(running, TokenSampled(token_id=token.token_id, logprob=token.logprob))
+        self._carrier.flush(running)
 
     # --- sessions --------------------------------------------------------------------------------------------
 
     def _open(self, request: SessionRequest) -> None:
+        if self._stopped:
+            raise RuntimeError("the engine loop has stopped")
         if request.session_id in self._sessions:
             raise ValueError(f"session id {request.session_id!r} is taken")
         self._sessions[request.session_id] = Running(request, self._clock_ns())
@@ -278,22 +294,17 @@ class EngineLoop:
             raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
         now = running.now_ms(0)
         target = now + ms
-        while not running.machine.finished:
+        while not running.over:
             due = running.machine.next_timer_ms
             if due is None or not now < due < target:
                 break
             now = due
             running.move_clock(due)
-            self._tick(running)
+            self._carrier.tick(running)
         running.move_clock(target)
-        self._tick(running)
-        self._flush(running)
+        self._carrier.tick(running)
+        self._carrier.flush(running)
         return target
-
-    def _tick(self, running: Running) -> None:
-        now = running.now_ms(self._clock_ns())
-        if not running.machine.finished:
-            self._receive(running, TimeAdvanced(now_ms=now))
 
     def _receive_posted(
         self, session_id: str, event: Event, on_error: Callable[[Exception], None] | None = None
@@ -301,79 +312,10 @@ class EngineLoop:
         running = self._sessions.get(session_id)
         if running is None:
             return
-        self._tick(running)
-        self._receive(running, event, on_error)
-        self._flush(running)
+        self._carrier.tick(running)
+        self._carrier.receive(running, event, on_error)
+        self._carrier.flush(running)
 
-    def _receive(self, running: Running, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
-        """Applies one event and carries its effects out; a fault ends this session and no other."""
-        if running.machine.finished:
-            return
-        try:
-            effects = running.machine.receive(event)
-        except RemoteProtocolError as error:
-            if on_error is not None:
-                on_error(error)
-            return
-        except Exception as error:
-            self._fail(running, error)
-            return
-        self._apply(running, effects)
-
-    def _fail(self, running: Running, error: Exception) -> None:
-        """Ends one session for a fault that is not its peer's; the others go on."""
-        if not isinstance(error, ScriptError):
-            log.exception("session %s failed", running.id, exc_info=error)
-        reason = FinishReason.SCRIPT_END if isinstance(error, ScriptError) else FinishReason.ENGINE_ERROR
-        try:
-            effects = running.machine.receive(FinishRequested(reason=reason, message=str(error)[:500]))
-        except Exception:
-            effects = [last_words(running, error)]
-            self._sessions.pop(running.id, None)
-        self._apply(running, effects)
-        self._flush(running)
-
-    def _apply(self, running: Running, effects: Sequence[Effect]) -> None:
-        now = running.now_ms(self._clock_ns())
-        for effect in effects:
-            match effect:
-                case Inject(ids=ids):
-                    running.engine.append(running.sequence, ids)
-                case Suspend(expected_wait_ms=wait):
-                    running.engine.suspend(running.sequence, wait)
-                case Resume():
-                    running.engine.resume(running.sequence)
-                case _:
-                    running.outbox.append(TimedReport(effect, now))
-                    if isinstance(effect, CallDispatched | CallCancelRequested) and not effect.client_owned:
-                        self._tell_tool_host(running, effect)
-                    elif isinstance(effect, Finished):
-                        running.engine.close(running.sequence)
-
-    def _tell_tool_host(self, running: Running, report: CallDispatched | CallCancelRequested) -> None:
-        """Starts or stops a server-owned call; a host that cannot start one has answered it with an error."""
-        try:
-            if self._tool_host is None:
-                raise RuntimeError("this server runs no tools")
-            if isinstance(report, CallDispatched):
-                self._tool_host.dispatch(running.id, report)
-            else:
-                self._tool_host.cancel(running.id, report)
-        except Exception as error:
-            log.exception("call %d of session %s could not be passed on", report.index, running.id, exc_info=error)
-            if isinstance(report, CallDispatched):
-                payload = json.dumps({"type": "host", "message": str(error)[:500], "retryable": True})
-                answer = InterruptReceived(
-                    call_index=report.index, status=Status.ERROR, payload=payload, from_client=False
-                )
-                self.post(running.id, answer)
-
-    def _flush(self, running: Running) -> None:
-        if running.outbox:
-            reports, running.outbox = running.outbox, []
-            try:
-                running.sink(reports)
-            except Exception as error:  # whoever listens must not take the other sessions down
-                log.exception("the listener of session %s failed", running.id, exc_info=error)
-        if running.machine.finished:
-            self._sessions.pop(running.id, None)
+    def _forget(self, running: Running) -> None:
+        if self._sessions.get(running.id) is running:
+            del self._sessions[running.id]

@@ -10,7 +10,7 @@ from asynclm.engine.base import Engine, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.constraints import SessionConstraint
 from asynclm.engine.script import Script, ScriptPlayer
 from asynclm.session.config import SessionConfig
-from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report, Usage
+from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report
 from asynclm.session.machine import Session
 from asynclm.session.mask import Mask
 from asynclm.session.state import FinishReason
@@ -68,7 +68,11 @@ class SessionRequest:
 
 
 class Running:
-    """A session in the loop: its machine, its sequence, its clock, and what it has not reported yet."""
+    """A session in the loop: its machine, its sequence, its clock, and what it has not reported yet.
+
+    Attributes:
+        over: its `Finished` has been made; nothing comes after it.
+    """
 
     def __init__(self, request: SessionRequest, started_ns: int) -> None:
         self.id = request.session_id
@@ -82,6 +86,7 @@ class Running:
         self.decoder = request.engine.codec.decoder()
         self.mask = Mask(frozenset())
         self.sampling_freely = False
+        self.over = False
         self.unanswered: StepRequest | None = None
         self._manual_ms: int | None = 0 if request.manual_clock else None
         self._started_ns = started_ns
@@ -109,15 +114,14 @@ class Running:
             return None
         return self._started_ns + due * 1_000_000
 
-
-def last_words(running: Running, error: Exception) -> Finished:
-    """The end of a session whose machine cannot say it any more."""
-    usage = Usage(prompt_tokens=0, cached_tokens=0, sampled_tokens=0, injected_tokens=0)
-    return Finished(
-        token_index=running.machine.token_index,
-        reason=FinishReason.ENGINE_ERROR,
-        message=str(error)[:500],
-        usage=usage,
-        calls=(),
-        interrupts=(),
-    )
+    def last_words(self, message: str) -> Finished:
+        """The end of a session whose machine cannot say it any more, with the account that it can still give."""
+        ledger = self.machine.ledger()
+        return Finished(
+            token_index=self.machine.token_index,
+            reason=FinishReason.ENGINE_ERROR,
+            message=message,
+            usage=self.machine.usage(),
+            calls=ledger.calls,
+            interrupts=ledger.interrupts,
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import json
 import queue
 import threading
@@ -512,56 +513,54 @@ def test_a_timer_in_another_age_stops_nobody(bench: Bench) -> None:
 
 
 class Endless(Faulty):
-    """Never yields: it samples text as fast as it can until something has happened, then ends the sequence."""
+    """Never yields: it calls a tool, samples text as fast as it can until the tool has begun, then ten tokens more."""
 
-    def __init__(self, happened: threading.Event) -> None:
+    def __init__(self, begun: threading.Event, decoded: threading.Event) -> None:
         super().__init__()
-        self._happened = happened
-        self._opening = [*self.codec.encode_text("x"), self.codec.control_ids[Control.HEAD]]
-        self._opening += [*self.codec.encode_text("work()"), self.codec.control_ids[Control.END]]
-        self._opening.insert(0, self.codec.control_ids[Control.CALL])
+        self._begun = begun
+        self._decoded = decoded
+        ids, text = self.codec.control_ids, self.codec.encode_text
+        opening = [ids[Control.CALL], *text("x"), ids[Control.HEAD], *text("work()"), ids[Control.END]]
+        self._wanted = iter(opening)
+        self._more = 10
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
-        place = len(self.steps)
-        self.steps.append(())
-        if place < len(self._opening):
-            token = self._opening[place]
-        else:
-            token = min(self.codec.eos_ids) if self._happened.is_set() else self.codec.encode_text(".")[0]
+        token = next(self._wanted, self.codec.encode_text(".")[0])
+        if self._begun.is_set():
+            self._more -= 1
+        if self._more == 0:
+            self._decoded.set()
+            token = min(self.codec.eos_ids)
         return [Sampled(request.sequence, token) for request in requests]
 
 
 def test_a_tool_starts_at_its_dispatch_while_decoding_saturates_the_cpu() -> None:
     """[CALL-016, CALL-017]: the sequence ends only after the tool has begun, and there is no trap to begin it at."""
-    begun = threading.Event()
+    begun, decoded = threading.Event(), threading.Event()
 
-    async def work() -> str:
-        """Says that it has begun."""
+    def work() -> str:
+        """Says that it has begun, and ends when more has been decoded."""
         begun.set()
+        assert decoded.wait(PATIENCE_S)
         return "done"
 
     host = LocalToolHost(ToolSet([work]))
     loop = EngineLoop(host)
     host.connect(loop.post)
     bench = Bench(loop)
-    bench.engine = Endless(begun)
+    bench.engine = Endless(begun, decoded)
+    limits = Limits(max_new_tokens=1 << 40, context_length=1 << 41)
+    config = SessionConfig(constraints=Constraints.NONE, tools=host.tools.specs, limits=limits)
     watched = Watched()
-    config = SessionConfig(
-        constraints=Constraints.NONE,
-        tools=host.tools.specs,
-        limits=Limits(max_new_tokens=20_000_000, context_length=40_000_000),
-    )
     request = bench.request("a", watched, (), False, config)
-    loop.open(
-        SessionRequest(**{**{f: getattr(request, f) for f in request.__dataclass_fields__}, "script": None})
-    ).result(PATIENCE_S)
-    finished = watched.finished
-    assert finished.reason is FinishReason.STOP
-    assert finished.calls[0].result is Result.OK
-    kinds = [type(report).__name__ for report in watched.reports]
-    dispatched = kinds.index("CallDispatched")
-    assert "Tokens" in kinds[dispatched : kinds.index("InterruptCommitted")]
-    assert "TrapEntered" not in kinds
+    loop.open(dataclasses.replace(request, script=None)).result(PATIENCE_S)
+    watched.until(fx.CallDispatched)
+    watched.until(fx.Tokens, text=".")
+    committed = watched.until(fx.InterruptCommitted)
+    assert (committed.source, committed.payload) == ("x", '"done"')
+    assert not [report for report in watched.reports if isinstance(report, fx.TrapEntered)]
+    loop.post("a", FinishRequested())
+    assert watched.finished.calls[0].delivery is Delivery.DELIVERED
     loop.stop()
     host.close()
 

@@ -8,7 +8,7 @@ from tests.session.player import CODEC, Player, config, every, names, only
 from asynclm.session import effects as fx
 from asynclm.session.config import OnEnd
 from asynclm.session.errors import LocalProtocolError, RemoteProtocolError
-from asynclm.session.events import CancelRequested, CreditGranted, TimeAdvanced, TokenSampled
+from asynclm.session.events import CancelRequested, CreditGranted, HalfClosed, OutputHeld, TimeAdvanced, TokenSampled
 from asynclm.session.machine import Session
 from asynclm.session.state import FinishReason, State
 
@@ -26,6 +26,13 @@ def test_one_credit_a_sampled_token() -> None:
     player.grant(1)
     player.write("abc")
     assert player.session.credit == 1
+
+
+def test_credit_stays_within_what_a_probe_can_report() -> None:
+    player = Player(credit=(1 << 63) - 1)
+    player.grant((1 << 63) - 1)
+    player.write("x")
+    assert player.session.credit == (1 << 63) - 2
 
 
 def test_absent_credit_is_unlimited() -> None:
@@ -182,3 +189,41 @@ def test_the_clock_does_not_go_back() -> None:
 def test_a_session_may_begin_at_any_time() -> None:
     session = Session(config(credit=0), CODEC, now_ms=1_000)
     assert session.next_timer_ms == 601_000
+
+
+def test_a_client_that_does_not_read_stops_steps_and_commits() -> None:
+    """[WIRE-061]: as without credit, and nothing else stops."""
+    player = Player()
+    player.write(f"{A}x")
+    assert names(player.give(OutputHeld(held=True))) == []
+    assert not player.session.can_step
+    assert names(player.send("a", "1")) == ["InterruptAccepted"]
+    player.give(OutputHeld(held=False))
+    player.write("y")
+    assert player.committed == [("a", "1")]
+
+
+def test_a_client_that_never_reads_again_is_idle_in_the_end() -> None:
+    """[SES-080, SES-081]: it is not left waiting, though half-closed streams are only waited for."""
+    player = Player(limits={"max_idle_time_ms": 1_000})
+    player.write("x")
+    player.give(OutputHeld(held=True))
+    player.give(HalfClosed())
+    player.advance(999)
+    player.give(OutputHeld(held=False))
+    player.give(OutputHeld(held=True))
+    player.advance(999)
+    assert player.state is State.DECODING
+    player.advance(1)
+    assert player.finished.reason is FinishReason.IDLE_TIMEOUT
+
+
+def test_a_probe_is_not_answered_for_want_of_reading() -> None:
+    """[WIRE-081]: as soon as the client reads, more can happen."""
+    player = Player(credit=3)
+    player.write("x")
+    player.give(OutputHeld(held=True))
+    assert names(player.probe()) == []
+    player.give(OutputHeld(held=False))
+    player.write("y")
+    assert names(player.sample(97))[-1] == "Probed"

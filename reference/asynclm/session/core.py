@@ -23,6 +23,7 @@ class Core:
             input's own `Tokens` carries it.
         sampled, injected: stream tokens by origin [INT-046].
         credit: tokens that may be sampled; None for unlimited.
+        output_held: the client does not read, so that decode steps have to wait [WIRE-061].
         half_closed: the client will send nothing more [SES-082].
         awaiting_commit: decoding resumes after a wait, so the next step may not run before the commit.
     """
@@ -42,6 +43,7 @@ class Core:
         self.injected = 0
         self.credit = config.credit
         self.paused = False
+        self.output_held = False
         self.half_closed = False
         self.awaiting_commit = False
 

@@ -100,6 +100,13 @@ class PauseChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputHeld:
+    """The client does not read what it is sent, so that no more may be made, or reads again [WIRE-061, WIRE-094]."""
+
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequested:
     """The client asks for the state once nothing more can happen by itself [WIRE-081]."""
 
@@ -150,6 +157,7 @@ Event = (
     | CancelRequested
     | CreditGranted
     | PauseChanged
+    | OutputHeld
     | ProbeRequested
     | FinishRequested
     | HalfClosed

@@ -36,6 +36,9 @@ from asynclm.session.waits import Waits
 
 __all__ = ["LocalProtocolError", "RemoteProtocolError", "Session"]
 
+MOST_CREDIT = (1 << 63) - 1
+"""What a probe can report; more than any session can spend."""
+
 
 class Session:
     """One session (spec: sessions, calls, interrupts, traps, protocol).
@@ -70,6 +73,7 @@ class Session:
             ev.CancelRequested: self._cancelling.request,
             ev.CreditGranted: self._grant,
             ev.PauseChanged: self._pause,
+            ev.OutputHeld: self._hold_output,
             ev.ProbeRequested: self._probe,
             ev.FinishRequested: self._finish,
             ev.HalfClosed: self._half_close,
@@ -119,6 +123,11 @@ class Session:
     @property
     def can_step(self) -> bool:
         """Whether a decode step may run now."""
+        return not self._core.output_held and self._could_step
+
+    @property
+    def _could_step(self) -> bool:
+        """Whether a decode step may run as soon as the client reads."""
         core = self._core
         return (
             core.cell.state in STEPPING
@@ -212,10 +221,13 @@ class Session:
     def _grant(self, event: ev.CreditGranted) -> None:
         if self._core.credit is None:
             raise RemoteProtocolError("grant: the session's credit is unlimited", status="FAILED_PRECONDITION")
-        self._core.credit += event.tokens
+        self._core.credit = min(self._core.credit + event.tokens, MOST_CREDIT)
 
     def _pause(self, event: ev.PauseChanged) -> None:
         self._core.paused = event.paused
+
+    def _hold_output(self, event: ev.OutputHeld) -> None:
+        self._core.output_held = event.held
 
     def _probe(self, event: ev.ProbeRequested) -> None:
         self._probes.ask(event.nonce)
@@ -261,7 +273,7 @@ class Session:
             self._hold.window_fired()
         else:
             limit = self._core.config.limits.max_idle_time_ms
-            self._ending.finish(FinishReason.IDLE_TIMEOUT, f"idle, without credit or paused for {limit} ms")
+            self._ending.finish(FinishReason.IDLE_TIMEOUT, f"idle, without credit, paused or not read for {limit} ms")
 
     # --- after every input -----------------------------------------------------------------------------------
 
@@ -275,14 +287,14 @@ class Session:
         if core.half_closed and (stuck or core.cell.state is State.IDLE):
             self._end_half_closed()
             return
-        if stuck or core.cell.state is State.IDLE:
+        if stuck or core.output_held or core.cell.state is State.IDLE:
             if self._idle_timer is None:
                 due = core.now_ms + core.config.limits.max_idle_time_ms
                 self._idle_timer = core.timers.start(TimerKind.IDLE, due)
         elif self._idle_timer is not None:
             core.timers.cancel(self._idle_timer)
             self._idle_timer = None
-        if not self.can_step:
+        if not self._could_step:  # a client that does not read has not seen the end of what happens by itself
             self._probes.answer()
 
     def _end_half_closed(self) -> None:

@@ -117,6 +117,7 @@ _FROM_PEERS: Final = frozenset(
         ev.CancelRequested,
         ev.CreditGranted,
         ev.PauseChanged,
+        ev.OutputHeld,
         ev.ProbeRequested,
         ev.FinishRequested,
         ev.HalfClosed,

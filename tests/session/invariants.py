@@ -108,7 +108,7 @@ class Checker:
         """Judges the effects of one input, and the state after it."""
         self.require(not self.over, "an input was taken after Finished")
         if isinstance(given, ev.CreditGranted) and self.credit is not None:
-            self.credit += given.tokens
+            self.credit = min(self.credit + given.tokens, (1 << 63) - 1)
         if isinstance(given, ev.TokenSampled) and self.credit is not None:
             self.credit -= 1
         self.unit_due = isinstance(given, ev.TokenSampled)

@@ -22,7 +22,7 @@ from asynclm.session.effects import (
     Resume,
     Suspend,
 )
-from asynclm.session.events import Event, FinishRequested, InterruptReceived, TimeAdvanced
+from asynclm.session.events import Event, FinishRequested, InterruptReceived, OutputHeld, TimeAdvanced
 from asynclm.session.machine import RemoteProtocolError
 from asynclm.session.state import FinishReason
 from asynclm.tools.errors import ToolError
@@ -61,6 +61,8 @@ class Carrier:
         """Applies one event and carries its effects out; a fault ends this session and no other."""
         if running.over:
             return
+        if isinstance(event, OutputHeld):
+            running.held = event.held
         try:
             effects = running.machine.receive(event)
         except RemoteProtocolError as error:
@@ -134,14 +136,22 @@ class Carrier:
 
     def flush(self, running: Running) -> None:
         """Hands over what a session has reported since the last time."""
-        if running.outbox:
+        while running.outbox:
             reports, running.outbox = running.outbox, []
             try:
-                running.sink(reports)
-            except Exception as error:  # whoever listens must not take the other sessions down
-                log.exception("the listener of session %s failed", running.id, exc_info=error)
+                behind = running.sink(reports)
+            except Exception as error:  # nobody hears it any more
+                running.sink = _nobody
+                self.fail(running, error)
+                continue
+            if behind and not running.held:
+                self.receive(running, OutputHeld(held=True))
         if running.over:
             self._forget(running)
+
+
+def _nobody(_: Sequence[TimedReport]) -> None:
+    """Stands for a listener that failed."""
 
 
 def _blame(running: Running, error: Exception) -> tuple[FinishReason, str]:

@@ -39,6 +39,9 @@ T = TypeVar("T")
 LONGEST_WAIT_S = 3600.0
 """The loop looks at its timers at least this often; the system's own waits take no time of any length."""
 
+LATEST_MS = 1 << 62
+"""Where manual clocks stop, so that what is due some time after it can still be told."""
+
 
 class SessionNotFoundError(KeyError):
     """No open session has this id."""
@@ -293,7 +296,7 @@ class EngineLoop:
         if ms < 0:
             raise ValueError(f"advance.ms is {ms}; it must be 0 or more")
         now = running.now_ms(0)
-        target = now + ms
+        target = min(now + ms, LATEST_MS)
         while not running.over:
             due = running.machine.next_timer_ms
             if due is None or not now < due < target:

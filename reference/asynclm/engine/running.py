@@ -24,8 +24,12 @@ class TimedReport:
     time_ms: int
 
 
-Sink = Callable[[Sequence[TimedReport]], None]
-"""Takes a session's reports, in order, on the loop's thread; must not block."""
+Sink = Callable[[Sequence[TimedReport]], bool | None]
+"""Takes a session's reports, in order, on the loop's thread; must not block.
+
+Gives True if whoever reads them is too far behind: the session then decodes no further until `OutputHeld(held=False)`
+is posted [WIRE-061].
+"""
 
 
 class ToolHost(Protocol):
@@ -72,6 +76,7 @@ class Running:
 
     Attributes:
         over: its `Finished` has been made; nothing comes after it.
+        held: it waits for its reader.
     """
 
     def __init__(self, request: SessionRequest, started_ns: int) -> None:
@@ -87,6 +92,7 @@ class Running:
         self.mask = Mask(frozenset())
         self.sampling_freely = False
         self.over = False
+        self.held = False
         self.unanswered: StepRequest | None = None
         self._manual_ms: int | None = 0 if request.manual_clock else None
         self._started_ns = started_ns

@@ -57,7 +57,7 @@ class AsyncLM:
         certificate_file: the client's own certificate, PEM, for mTLS. Implies `tls`.
         key_file: its key.
         allow_plaintext_token: send the token over plaintext beyond loopback.
-        max_message_bytes: size of one message, both ways.
+        max_message_bytes: size of one message to the server; the server's may have any.
         timeout: seconds for each rpc but sessions.
 
     Raises:

@@ -13,7 +13,7 @@ from asynclm.client.errors import AsyncLMError, error_from_status
 from asynclm.wire import fault_from_rpc_error, shorten
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""Size of one message, both ways; what a server of this project allows as well."""
+"""Size of one message to the server; what a server of this project allows as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class ConnectionOptions:
         certificate_file, key_file: the client's own certificate and key, for mTLS. Imply `tls`.
         token: bearer token sent with every rpc.
         allow_plaintext_token: send the token over plaintext beyond loopback, asked for by name.
-        max_message_bytes: size of one message, both ways.
+        max_message_bytes: size of one message to the server; the server's may have any [LIM-013].
 
     Raises:
         ValueError: the target is not one, half a key pair, or a token that would travel in plaintext.
@@ -73,7 +73,7 @@ class ConnectionOptions:
             OSError: a certificate or a key cannot be read.
         """
         options = [
-            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", self.max_message_bytes),
         ]
         if not self.secure:

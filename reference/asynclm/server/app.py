@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from asynclm.server.hub import SessionHub
 from asynclm.server.inference import InferenceService
 from asynclm.server.options import ServerOptions, Tls
 from asynclm.server.scripts import ScriptedModelService
+from asynclm.server.unreadable import UnreadableInterceptor
 from asynclm.tools.toolset import ToolSet
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
 
@@ -44,7 +46,7 @@ class Server:
         self.port = 0
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
-        self._stopped = False
+        self._stopping: asyncio.Future[None] | None = None
 
     @property
     def address(self) -> str:
@@ -59,12 +61,18 @@ class Server:
             PortError: the port is in use, or the address is not this machine's.
         """
         limits = self.options.limits
-        interceptors = [BearerTokenInterceptor(self.options.token)] if self.options.token else []
+        interceptors: list[Any] = [UnreadableInterceptor()]
+        if self.options.token:
+            interceptors.insert(0, BearerTokenInterceptor(self.options.token))
+        keepalive_ms = int(limits.keepalive_s * 1000)
         server = grpc.aio.server(
             interceptors=interceptors,
             options=[
                 ("grpc.max_receive_message_length", limits.max_message_bytes),
-                ("grpc.max_send_message_length", limits.max_message_bytes),
+                ("grpc.max_send_message_length", -1),  # a ledger has to reach its client, whatever is in it [LIM-012]
+                ("grpc.keepalive_time_ms", keepalive_ms),
+                ("grpc.keepalive_timeout_ms", keepalive_ms),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ask for signs of life, too
                 ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server
             ],
         )
@@ -105,10 +113,12 @@ class Server:
         await self.stop()
 
     async def stop(self) -> None:
-        """Ends every session and closes the port."""
-        if self._stopped:
-            return
-        self._stopped = True
+        """Ends every session and closes the port. Whoever asks again waits for the same end."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self) -> None:
         if self._server is not None:
             await self.hub.drain(0)
             await self._server.stop(STOP_GRACE_S)

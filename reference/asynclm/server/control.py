@@ -10,7 +10,7 @@ from asynclm.engine.loop import SessionNotFoundError
 from asynclm.server.context import Context
 from asynclm.server.hub import SessionHub
 from asynclm.server.registry import SessionRecord
-from asynclm.session.effects import CallRow, InterruptRow, Usage
+from asynclm.session.effects import CallRow, Finished, InterruptRow, Usage
 from asynclm.session.machine import Session
 from asynclm.session.state import State
 from asynclm.v1 import control_pb2, control_pb2_grpc
@@ -51,9 +51,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 await abort(context, field_fault(FieldError("page_token", message)))
             first = places[0] + 1
         page = records[first : first + size]
-        response = control_pb2.ListSessionsResponse(
-            sessions=[summary_to_pb((await self._detail(record)).summary) for record in page]
-        )
+        details = [await self._detail(record) for record in page]
+        response = control_pb2.ListSessionsResponse(sessions=[summary_to_pb(d.summary) for d in details if d])
         if first + size < len(records):
             response.next_page_token = page[-1].session_id
         return response
@@ -63,9 +62,10 @@ class ControlService(control_pb2_grpc.ControlServicer):
     ) -> control_pb2.GetSessionResponse:
         """State and ledger of one session, running or kept."""
         record = self._hub.registry.get(request.session_id)
-        if record is None:
+        detail = await self._detail(record) if record is not None else None
+        if detail is None:
             await abort(context, session_not_found(request.session_id))
-        return session_detail_to_pb(await self._detail(record))
+        return session_detail_to_pb(detail)
 
     async def AbortSessions(  # noqa: N802
         self, request: control_pb2.AbortSessionsRequest, context: Context
@@ -74,7 +74,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
         message = request.reason[:MAX_REASON_CHARS] if request.HasField("reason") else "aborted by request"
         return control_pb2.AbortSessionsResponse(aborted=await self._hub.abort(request.session_ids, message))
 
-    async def _detail(self, record: SessionRecord) -> SessionDetail:
+    async def _detail(self, record: SessionRecord) -> SessionDetail | None:
+        """What is known of a session; None if it could not be opened after all."""
         if record.finished is None:
             try:
                 look = self._hub.loop.inspect(record.session_id, _look)
@@ -98,7 +99,7 @@ class ControlService(control_pb2_grpc.ControlServicer):
                 )
             except SessionNotFoundError:
                 await record.done.wait()  # it finished just now
-        return _finished_detail(record)
+        return _finished_detail(record, record.finished) if record.finished is not None else None
 
 
 def session_not_found(session_id: str) -> StatusError:
@@ -122,9 +123,7 @@ def _look(
     )
 
 
-def _finished_detail(record: SessionRecord) -> SessionDetail:
-    finished = record.finished
-    assert finished is not None
+def _finished_detail(record: SessionRecord, finished: Finished) -> SessionDetail:
     return SessionDetail(
         summary=SessionSummary(
             session_id=record.session_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from asynclm.server.options import ServerOptions
 from asynclm.server.registry import Registry, SessionRecord
 from asynclm.server.tool_host import LocalToolHost
 from asynclm.session.config import Constraints, Limits
-from asynclm.session.events import Event, FinishRequested, HalfClosed
+from asynclm.session.events import Event, FinishRequested, HalfClosed, OutputHeld
 from asynclm.session.state import FinishReason
 from asynclm.tools.toolset import ToolSet
 from asynclm.wire.errors import (
@@ -66,7 +67,12 @@ class SessionHub:
         self.engine = engine
         self.options = options
         self.scripts = ScriptStore()
-        self.registry = Registry(max_sessions=options.limits.max_sessions, keep_finished=options.limits.keep_finished)
+        self.registry = Registry(
+            max_sessions=options.limits.max_sessions,
+            keep_finished=options.limits.keep_finished,
+            keep_bytes=options.limits.keep_finished_bytes,
+            make_room=lambda session_id: self.loop.post(session_id, OutputHeld(held=False)),
+        )
         self.tool_host = LocalToolHost(tools, max_concurrency=options.limits.max_concurrent_tools)
         self.loop = EngineLoop(self.tool_host)
         self.tool_host.connect(self.loop.post)
@@ -133,7 +139,7 @@ class SessionHub:
             manual_clock=script is not None and not weights,
         )
         try:
-            await asyncio.wrap_future(self.loop.open(request))
+            await self._open_in_loop(request)
         except ContextLengthError as error:
             self.registry.remove(record.session_id)
             raise FieldError("start.messages", f"is too long: {error}", PROMPT_TOO_LONG) from None
@@ -149,9 +155,28 @@ class SessionHub:
             start.on_disconnect or OnDisconnect.CANCEL,
         )
 
+    async def _open_in_loop(self, request: SessionRequest) -> None:
+        """Opens a session in the loop; one that nobody waits for any more is ended as dropped."""
+        opening = asyncio.ensure_future(asyncio.wrap_future(self.loop.open(request)))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self.loop.post(request.session_id, FinishRequested(reason=FinishReason.DISCONNECTED, cancel_pending=True))
+            await asyncio.wait([opening])
+            opening.exception()  # looked at: it could not be opened, which is as good
+            raise
+
     def post(self, record: SessionRecord, event: Event) -> None:
         """Gives an event to a session; a fault of the peer fails its stream."""
         self.loop.post(record.session_id, event, record.stream.fail)
+
+    def refuse(self, record: SessionRecord, error: Exception) -> None:
+        """Ends a session's stream for a fault of its client, behind all that its earlier events bring [WIRE-035]."""
+        self.loop.call(lambda: record.stream.fail(error))
+
+    async def caught_up(self) -> None:
+        """Returns when the engine has applied everything that it was given so far."""
+        await asyncio.wrap_future(self.loop.call(lambda: None))
 
     def leave(self, opened: OpenedSession) -> None:
         """The client's stream is gone."""
@@ -174,21 +199,25 @@ class SessionHub:
         running = [r for i in dict.fromkeys(session_ids) if (r := self.registry.get(i)) and r.finished is None]
         for record in running:
             self.post(record, FinishRequested(reason=FinishReason.ABORTED, message=message, cancel_pending=True))
-        for record in running:
-            await record.done.wait()
+        await self._ends(running)
         return [r.session_id for r in running if r.finished and r.finished.reason is FinishReason.ABORTED]
 
     async def drain(self, seconds: float) -> None:
         """Takes no more sessions, gives the open ones so long to finish, then ends them DRAINED."""
         self.draining = True
-        waiting = [asyncio.ensure_future(r.done.wait()) for r in self.registry.open_sessions]
-        if waiting:
-            await asyncio.wait(waiting, timeout=seconds)
-        for record in self.registry.open_sessions:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ends(self.registry.open_sessions)
+        left = self.registry.open_sessions
+        for record in left:
             message = "the server is shutting down"
             self.post(record, FinishRequested(reason=FinishReason.DRAINED, message=message, cancel_pending=True))
-        if waiting:
-            await asyncio.wait(waiting)
+        await self._ends(left)
+
+    @staticmethod
+    async def _ends(records: Sequence[SessionRecord]) -> None:
+        for record in records:
+            await record.done.wait()
 
     async def reset_scripts(self) -> None:
         """Ends every session on a script and forgets every script."""

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from asynclm.server.context import Context
 from asynclm.server.hub import OpenedSession, SessionHub
+from asynclm.server.unreadable import unreadable
 from asynclm.session.errors import RemoteProtocolError
-from asynclm.session.events import HalfClosed
+from asynclm.session.events import HalfClosed, ProbeRequested
 from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2
 from asynclm.wire.client_events import AckReceived, ClientInput, ResumeAsked, client_event_from_pb
 from asynclm.wire.errors import BAD_EVENT, SEQUENCE_GAP, FieldError, StatusError, WireError, abort, field_fault
@@ -23,6 +25,12 @@ from asynclm.wire.start import StartRequest, start_from_pb
 from asynclm.wire.values import OnDisconnect
 
 log = logging.getLogger(__name__)
+
+MOST_AHEAD = 256 << 10
+"""Bytes of one client's events that may wait for the engine; then no more are read until they have been applied."""
+
+EVENT_BYTES = 256
+"""What an event takes beside its message, or so."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -94,8 +102,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         return start_from_pb(first.start)
 
     async def _read_events(self, requests: AsyncIterator[session_pb2.ClientEvent], opened: OpenedSession) -> None:
-        """Passes the client's events on; its faults end the stream."""
-        applied = 1
+        """Passes the client's events on, no faster than they are applied and answered; its faults end the stream."""
+        applied, ahead = 1, 0
         try:
             async for pb in requests:
                 if pb.client_seq != 0 and pb.client_seq <= applied:
@@ -103,16 +111,24 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 _check_sequence(pb.client_seq, applied)
                 self._apply(client_event_from_pb(pb), opened)
                 applied += 1
+                ahead += pb.ByteSize() + EVENT_BYTES
+                if ahead > MOST_AHEAD:
+                    await self._hub.caught_up()
+                    ahead = 0
+                await opened.record.stream.room()
             self._hub.post(opened.record, HalfClosed())
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            opened.record.stream.fail(error)
+            self._hub.refuse(opened.record, error)
 
     def _apply(self, event: ClientInput, opened: OpenedSession) -> None:
         match event:
             case StartRequest() | ResumeAsked():
                 raise FieldError("event", "is a second start; a stream carries one session", BAD_EVENT)
+            case ProbeRequested():
+                opened.record.stream.asked()
+                self._hub.post(opened.record, event)
             case AckReceived():
                 pass  # events are not kept for Resume yet: there is nothing to let go
             case _:
@@ -144,6 +160,8 @@ async def _abort(context: Context, error: Exception) -> NoReturn:
             fault = error
         case FieldError():
             fault = field_fault(error)
+        case DecodeError():
+            fault = unreadable(error)
         case WireError():
             fault = StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error), "UNREADABLE")
         case RemoteProtocolError():

@@ -16,13 +16,16 @@ class ServerLimits:
     """What peers may ask of a server, beyond the limits of one session.
 
     Attributes:
-        max_message_bytes: one gRPC message, both ways.
+        max_message_bytes: one message of a client.
         max_prompt_bytes: the messages of one `Start`, in bytes of UTF-8.
         max_tools: tools in one `Start`.
         max_sessions: sessions open at once.
         keep_finished: finished sessions kept for `GetSession`.
+        keep_finished_bytes: payloads in the ledgers of those, together.
         max_concurrent_tools: server-owned calls that run at once, over all sessions.
         start_timeout_s: seconds from the opening of a stream within which its `Start` has to come.
+        keepalive_s: seconds without a word from a client after which it is asked for a sign of life, and seconds that
+            it then has to give one.
     """
 
     max_message_bytes: int = 16 << 20
@@ -30,8 +33,10 @@ class ServerLimits:
     max_tools: int = 256
     max_sessions: int = 64
     keep_finished: int = 1000
+    keep_finished_bytes: int = 256 << 20
     max_concurrent_tools: int = 16
     start_timeout_s: float = 30.0
+    keepalive_s: float = 20.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

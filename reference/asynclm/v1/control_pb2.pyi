@@ -214,7 +214,7 @@ class ServerLimits(_message.Message):
     RETENTION_MS_FIELD_NUMBER: _builtins.int
     MAX_KEPT_EVENTS_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
-    """Size of one message, both ways."""
+    """Size of one message of a client; what the server sends is not bounded by it [LIM-013]."""
     max_sessions: _builtins.int
     max_prompt_bytes: _builtins.int
     """Size of one Start's messages, in bytes of UTF-8."""

@@ -43,6 +43,7 @@ class LocalToolHost:
                 function=call.function,
                 arguments_json=call.arguments,
                 timeout_ms=call.timeout_ms,
+                timed=False,  # the session's machine ends it, by the session's clock [CALL-054]
             )
         )
 

@@ -18,6 +18,8 @@ class ToolCall:
         function: the tool's name.
         arguments_json: the final arguments, JSON text of an object.
         timeout_ms: its time-out from now; None for the tool's own, or none at all.
+        timed: whether the executor ends it when that is over. False where the session does, by a clock of its own
+            [SCR-021]; the tool is told of its deadline all the same.
     """
 
     session_id: str
@@ -26,6 +28,7 @@ class ToolCall:
     function: str
     arguments_json: str = "{}"
     timeout_ms: int | None = None
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

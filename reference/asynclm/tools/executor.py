@@ -178,7 +178,7 @@ class ToolExecutor:
             run.context.deadline = None if deadline is None else max(deadline, run.context.deadline)
         run.entries.append(entry)
         entry.run = run
-        if deadline is not None and timeout_ms is not None:
+        if call.timed and deadline is not None and timeout_ms is not None:
             entry.timer = loop.call_at(deadline, self._time_out, entry, timeout_ms)
 
     def _new_run(self, tool: Tool, call: ToolCall, key: CacheKey | None, loop: asyncio.AbstractEventLoop) -> _Run:

@@ -37,6 +37,7 @@ class Account:
         self._waits = Waits(facts, found, self._calls, self._queue)
         self._answers = Answers(facts, found, self._calls, self._queue)
         self._closing: Control | None = None
+        self._just_accepted: list[int] = []
         self._batch: tuple[list[int], list[int]] | None = None
         self._rows: dict[int, fx.InterruptCommitted] = {}
         self._handlers = {
@@ -68,24 +69,33 @@ class Account:
         handler = self._handlers.get(type(report))
         if handler is not None:
             handler(report)
+        if isinstance(report, fx.InterruptAccepted):
+            self._just_accepted.append(report.number)
+        else:
+            self._just_accepted.clear()
 
     # --- tokens ----------------------------------------------------------------------------------------------
 
     def _on_tokens(self, report: fx.Tokens) -> None:
         self._waits.stepped()
-        self._nothing_held_back()
+        self._nothing_held_back(report)
         self._dispatched_at_once()
         self._answers.sampled(report)
         longer = self._tokens.spent(self._waits.woken_at)
         self._require(not longer or not report.ids, "SES-076", "a token was sampled after max_new_tokens")
         self._closing = self._tokens.sampled(report)
 
-    def _nothing_held_back(self) -> None:
-        """What was queued was committed before this token was sampled, unless a policy held it back [INT-006]."""
+    def _nothing_held_back(self, report: fx.Tokens) -> None:
+        """What was queued was committed before this token was sampled, unless a policy held it back [INT-006].
+
+        End of sequence may itself answer calls, those that SYNC_PARALLEL held for a client that is gone: such an
+        answer is an effect of the token and stands before it [WIRE-053].
+        """
         start = self._facts.start
         plain = start.granularity is Granularity.TOKEN and not start.coalesce_ms
         if plain and self._tokens.at_safe_point:
-            due = [number for number, queued in self._queue.waiting.items() if queued.due]
+            made = self._just_accepted if report.end_of_sequence else []
+            due = [number for number, queued in self._queue.waiting.items() if queued.due and number not in made]
             self._require(not due, "INT-002", f"a token was sampled while interrupts {due} were due")
 
     def _dispatched_at_once(self) -> None:

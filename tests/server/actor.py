@@ -23,10 +23,10 @@ from asynclm.session.events import (
     PauseChanged,
     ProbeRequested,
 )
-from asynclm.session.state import Scheduling
+from asynclm.session.state import FinishReason, Scheduling
 from asynclm.v1 import control_pb2
 from asynclm.wire.start import StartRequest
-from asynclm.wire.values import Instructions, Started
+from asynclm.wire.values import Instructions, OnDisconnect, Started
 
 
 class FuzzError(AssertionError):
@@ -203,6 +203,8 @@ class Actor:
     def _dropped(self, finished: Finished) -> None:
         """Nobody sees the end of a dropped session but its ledger."""
         assert self.story.ending == "drop", "the stream ended without Finished"
+        if self.start.on_disconnect is not OnDisconnect.DETACH:
+            assert finished.reason is not FinishReason.FINISHED_BY_CLIENT, "a broken stream was taken for a half-close"
         assert [row.number for row in finished.interrupts] == list(range(len(finished.interrupts)))
         assert [row.index for row in finished.calls] == list(range(len(finished.calls)))
 

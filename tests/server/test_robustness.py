@@ -41,7 +41,7 @@ from asynclm.session.events import (
     PauseChanged,
     ProbeRequested,
 )
-from asynclm.session.state import Delivery, FinishReason, NoticeCode, RejectReason, Result
+from asynclm.session.state import Delivery, FinishReason, NoticeCode, RejectReason, Result, UndeliveredReason
 from asynclm.tools import tool
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm.wire.errors import fault_from_rpc_error
@@ -421,6 +421,61 @@ async def test_streams_that_break_off_at_any_moment_leave_nothing_behind(h: Harn
         s.call.cancel()
     hub = h.server.hub
     await turns(lambda: not hub.registry.open_sessions and not hub.loop._sessions)
+
+
+@pytest.mark.parametrize("how", ["cancel", "close"])
+@pytest.mark.parametrize("start", [{"credit": 0}, {"on_end": OnEnd.KEEP}, {}])
+async def test_a_stream_that_breaks_off_is_no_half_close(h: Harness, how: str, start: dict[str, Any]) -> None:
+    """[WIRE-016, WIRE-017]: what could have ended it otherwise does not come first."""
+    await h.load("s", *call("a"), TRAP, END, ScriptText("gone"), ScriptEnd())
+    channel = grpc.aio.insecure_channel(h.server.address)
+    s = await Harness(h.server, channel).session(tools=(F,), **start)
+    record = await opened(h, s)
+    if "credit" not in start:
+        await s.until(TrapEntered)
+    if how == "cancel":
+        s.call.cancel()
+    await channel.close()
+    finished = await ended(record)
+    assert finished.reason is FinishReason.DISCONNECTED
+    assert [row.reason for row in finished.calls] == [UndeliveredReason.CANCELLED_AT_END] * len(finished.calls)
+
+
+@pytest.mark.slow
+async def test_a_client_that_vanishes_without_a_word_is_missed(serve: Serve) -> None:
+    """[ERR-040]: its connection stands, and nothing comes any more."""
+    h = await serve(limits=ServerLimits(keepalive_s=0.5))
+    await h.load("s", *call("a"), TRAP, END, ScriptEnd())
+    vanished = asyncio.Event()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if vanished.is_set():
+                await asyncio.Event().wait()
+            writer.write(data)
+
+    links: list[asyncio.Task[None]] = []
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up, down = await asyncio.open_connection("127.0.0.1", h.server.port)
+        links.extend(asyncio.create_task(pass_on(*ends)) for ends in ((reader, down), (up, writer)))
+        await asyncio.wait(links)
+        for end in (down, writer):
+            end.close()
+
+    proxy = await asyncio.start_server(between, "127.0.0.1", 0)
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    s = await Harness(h.server, channel).session(tools=(F,))
+    record = await opened(h, s)
+    await s.until(TrapEntered)
+    vanished.set()
+    finished = await ended(record)
+    assert (finished.reason, finished.calls[0].result) == (FinishReason.DISCONNECTED, Result.CANCELLED)
+    proxy.close()
+    for link in links:
+        link.cancel()
+    await asyncio.gather(*links, return_exceptions=True)
+    await channel.close()
 
 
 async def test_questions_that_break_off_do_not_stop_the_server(h: Harness) -> None:

@@ -72,6 +72,8 @@ class Server:
                 ("grpc.max_send_message_length", -1),  # a ledger has to reach its client, whatever is in it [LIM-012]
                 ("grpc.keepalive_time_ms", keepalive_ms),
                 ("grpc.keepalive_timeout_ms", keepalive_ms),
+                ("grpc.http2.ping_timeout_ms", keepalive_ms),
+                ("grpc.http2.max_pings_without_data", 0),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ask for signs of life, too
                 ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server
             ],

@@ -29,6 +29,13 @@ log = logging.getLogger(__name__)
 MOST_AHEAD = 256 << 10
 """Bytes of one client's events that may wait for the engine; then no more are read until they have been applied."""
 
+BREAK_OFF_S = 0.05
+"""What the end of a client's events waits before it is taken for a half-close.
+
+gRPC ends them first where a stream breaks off, too, and tells of the break a moment later, by cancelling the handler:
+seen within 0.4 ms on an idle machine and 4 ms on a busy one, over 800 streams that were cancelled or closed.
+"""
+
 EVENT_BYTES = 256
 """What an event takes beside its message, or so."""
 
@@ -116,6 +123,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                     await self._hub.caught_up()
                     ahead = 0
                 await opened.record.stream.room()
+            await asyncio.sleep(BREAK_OFF_S)
             self._hub.post(opened.record, HalfClosed())
         except asyncio.CancelledError:
             raise

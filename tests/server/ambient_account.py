@@ -94,7 +94,8 @@ class Account:
         start = self._facts.start
         plain = start.granularity is Granularity.TOKEN and not start.coalesce_ms
         if plain and self._tokens.at_safe_point:
-            made = self._just_accepted if report.end_of_sequence else []
+            releases = report.end_of_sequence and self._facts.started.mode is ExecutionMode.SYNC_PARALLEL
+            made = self._just_accepted if releases else []
             due = [number for number, queued in self._queue.waiting.items() if queued.due and number not in made]
             self._require(not due, "INT-002", f"a token was sampled while interrupts {due} were due")
 

@@ -116,8 +116,8 @@ class Actor:
             event = InterruptReceived(source=source, payload=payload, status=status, scheduling=scheduling)
             await self.session.send(event)
 
-    async def _indexed(self, index: int, payload: str) -> None:
-        await self.session.send(InterruptReceived(call_index=index, payload=payload))
+    async def _indexed(self, index: int, payload: str, status: Status | None) -> None:
+        await self.session.send(InterruptReceived(call_index=index, payload=payload, status=status))
 
     async def _speak(self, source: str, status: Status | None, scheduling: Scheduling | None) -> None:
         event = InterruptReceived(source=source, payload=f"says {source}", status=status, scheduling=scheduling)

@@ -281,7 +281,8 @@ def _move(random: Random) -> Move:
             given = {"payload": pick(PAYLOADS), "status": status, "scheduling": scheduling}
             return "result", {"which": random.randrange(8), **given}
         case "indexed":
-            return "indexed", {"index": random.randint(-1, 6), "payload": pick(PAYLOADS)}
+            status = pick((None, None, *Status))
+            return "indexed", {"index": random.randint(-1, 6), "payload": pick(PAYLOADS), "status": status}
         case "speak":
             return "speak", {"source": pick(SPEAKERS), "status": None, "scheduling": scheduling}
         case "odd speak":

@@ -21,7 +21,7 @@ LONGEST_RUN = 256
 """Tokens that are merged into one event at most."""
 
 _ENVELOPE = 64
-_TEXTS = ("payload", "raw", "arguments", "message", "text")
+_TEXTS = ("payload", "raw", "arguments", "message", "text", "source", "id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ def _size(report: Report) -> int:
         return _ENVELOPE
     if isinstance(report, CallSettled):
         return _ENVELOPE + len(report.row.payload)
-    return _ENVELOPE + sum(len(getattr(report, name, "")) for name in _TEXTS)
+    return _ENVELOPE + sum(len(getattr(report, name, None) or "") for name in _TEXTS)
 
 
 def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:

@@ -10,39 +10,26 @@ from dataclasses import dataclass
 
 import grpc
 
-from asynclm.cml.blocks import CmlError
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import ContextLengthError, Engine, EngineError
-from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
-from asynclm.engine.guidance import GrammarUnavailableError
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import SessionRequest
-from asynclm.engine.script import SCRIPT_PREFIX, Script, ScriptStore, parse_model_name
-from asynclm.engine.scripted import beside
-from asynclm.prompt.build import with_section
-from asynclm.prompt.encode import encode_prompt
-from asynclm.prompt.instructions import system_section, tool_section
-from asynclm.prompt.template import Part, TextPart
+from asynclm.engine.script import SCRIPT_PREFIX, ScriptStore
 from asynclm.server.describe import describe
 from asynclm.server.options import ServerOptions
+from asynclm.server.preparation import Preparation, Prepared
 from asynclm.server.registry import Registry, SessionRecord
 from asynclm.server.tool_host import LocalToolHost
-from asynclm.session.config import Constraints, Limits
 from asynclm.session.events import Event, FinishRequested, HalfClosed, OutputHeld
 from asynclm.session.state import FinishReason
 from asynclm.tools.toolset import ToolSet
 from asynclm.wire.errors import (
-    BAD_CML,
-    BAD_TOOL,
     PROMPT_TOO_LONG,
-    UNSUPPORTED,
     FieldError,
-    FieldViolation,
     StatusError,
-    shorten,
 )
 from asynclm.wire.start import StartRequest
-from asynclm.wire.values import Instructions, OfferedTool, OnDisconnect, ServerInfo, Started
+from asynclm.wire.values import OfferedTool, OnDisconnect, ServerInfo, Started
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +64,11 @@ class SessionHub:
         self.loop = EngineLoop(self.tool_host)
         self.tool_host.connect(self.loop.post)
         self.draining = False
-        self._scripted = (
-            engine
-            if engine.info.name == "scripted"
-            else beside(engine.tokenizer, engine.codec, engine.template, engine.info.context_length)
-        )
         self.session_limits = dataclasses.replace(
             options.session_limits,
             context_length=min(options.session_limits.context_length, engine.info.context_length),
         )
+        self._preparation = Preparation(engine, options, self.session_limits, self.scripts, self.own_tools)
 
     @property
     def own_tools(self) -> tuple[ToolSpec, ...]:
@@ -114,29 +97,19 @@ class SessionHub:
             StatusError: the server is draining or full, or the model is unknown.
         """
         self._check_room()
-        self._check_size(start)
-        engine, script, weights = self._resolve_model(start.model)
-        tools = start.offered(self.own_tools)
-        limits = start.limits_in_force(self.session_limits)
-        prompt_ids = await asyncio.to_thread(self._encode_prompt, start, tools, engine)
-        self._check_prompt(len(prompt_ids), limits, start)
-        constraints = _constraints(start)
-        constraint = await asyncio.to_thread(self._compile, constraints, start, tools, engine)
-        config = start.session_config(
-            tools=tools, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
-        )
+        ready = await self._preparation.prepare(start)
         self._check_room()
-        record = self.registry.add(start.model or engine.info.model, start.labels)
+        record = self.registry.add(start.model or ready.engine.info.model, start.labels)
         request = SessionRequest(
             session_id=record.session_id,
-            engine=engine,
-            prompt_ids=tuple(prompt_ids),
-            config=config,
+            engine=ready.engine,
+            prompt_ids=ready.prompt_ids,
+            config=ready.config,
             sampling=start.sampling,
-            constraint=constraint.session(),
+            constraint=ready.constraint.session(),
             sink=record.stream.sink,
-            script=script,
-            manual_clock=script is not None and not weights,
+            script=ready.script,
+            manual_clock=ready.script is not None and not ready.weights,
         )
         try:
             await self._open_in_loop(request)
@@ -151,7 +124,7 @@ class SessionHub:
             raise
         return OpenedSession(
             record,
-            self._started(record, start, config.constraints, tools, limits, len(prompt_ids), constraint),
+            self._started(record, start, ready),
             start.on_disconnect or OnDisconnect.CANCEL,
         )
 
@@ -238,124 +211,26 @@ class SessionHub:
                 "TOO_MANY_SESSIONS",
             )
 
-    def _check_size(self, start: StartRequest) -> None:
-        limits = self.options.limits
-        if len(start.tools) > limits.max_tools:
-            message = f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed"
-            raise FieldError("start.tools", message, BAD_TOOL)
-        size = sum(
-            len((p.text if isinstance(p, TextPart) else p.cml).encode("utf-8", "surrogatepass"))
-            for m in start.messages
-            for p in m.parts
-        )
-        if size > limits.max_prompt_bytes:
-            raise FieldError(
-                "start.messages", f"has {size} bytes of text; at most {limits.max_prompt_bytes} are allowed"
-            )
-
-    def _resolve_model(self, model: str | None) -> tuple[Engine, Script | None, bool]:
-        name = model or self.engine.info.model
-        script_id, weights = parse_model_name(name)
-        if script_id is None:
-            if name != self.engine.info.model or self.engine.info.name == "scripted":
-                raise self._unknown_model(name)
-            return self.engine, None, False
-        script = self.scripts.get(script_id) if self.options.scripts else None
-        if script is None or (weights and self.engine is self._scripted):
-            raise self._unknown_model(name)
-        return (self.engine if weights else self._scripted), script, weights
-
-    def _unknown_model(self, name: str) -> StatusError:
-        served = [] if self.engine is self._scripted else [self.engine.info.model]
-        if self.options.scripts:
-            served.append("script:<id> of a loaded script")
-        message = f"start.model is {shorten(name)}; this server has: {', '.join(served)}"
-        violation = FieldViolation("start.model", message.removeprefix("start.model "))
-        return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
-
-    def _encode_prompt(self, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> list[int]:
-        if start.prompt_ids is not None:
-            vocab = engine.tokenizer.vocab_size
-            for position, token_id in enumerate(start.prompt_ids):
-                if token_id >= vocab:
-                    raise FieldError(
-                        f"start.prompt_ids[{position}]", f"is {token_id}; the vocabulary has ids 0 to {vocab - 1}"
-                    )
-            return list(start.prompt_ids)
-        messages = with_section(start.messages, _section(start, tools))
-        try:
-            segments = engine.template.render(messages)
-            return encode_prompt(segments, engine.tokenizer, engine.codec, start.body_language)
-        except CmlError as error:
-            raise FieldError("start.messages", f"has a cml part that is not well formed: {error}", BAD_CML) from None
-        except ValueError as error:
-            raise FieldError("start.messages", f"does not fit the model's chat template: {error}") from None
-
-    def _check_prompt(self, length: int, limits: Limits, start: StartRequest) -> None:
-        if length >= limits.context_length:
-            field = "start.messages" if start.prompt_ids is None else "start.prompt_ids"
-            raise FieldError(
-                field,
-                f"makes a prompt of {length} tokens; prompt and answer together have {limits.context_length}",
-                PROMPT_TOO_LONG,
-            )
-
-    def _compile(
-        self, constraints: Constraints, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine
-    ) -> Constraint:
-        grammar = constraints is Constraints.GRAMMAR
-        try:
-            return compile_constraint(
-                engine.codec, engine.tokenizer, tuple(tools), start.body_language, grammar=grammar
-            )
-        except ValueError as error:
-            raise FieldError("start.tools", f"cannot be made into a grammar: {error}", BAD_TOOL) from None
-
-    def _started(
-        self,
-        record: SessionRecord,
-        start: StartRequest,
-        constraints: Constraints,
-        tools: Sequence[ToolSpec],
-        limits: Limits,
-        prompt_tokens: int,
-        constraint: Constraint,
-    ) -> Started:
+    def _started(self, record: SessionRecord, start: StartRequest, ready: Prepared) -> Started:
         client_owned = {spec.name for spec in start.tools}
         description = self.describe()
+        config = ready.config
         return Started(
             session_id=record.session_id,
             model=record.model,
             capabilities=description.capabilities,
             binding=description.models[0].binding,
             grammar_hash=description.grammar_hash,
-            prompt_tokens=prompt_tokens,
-            limits=limits,
-            unenforced_schema_keywords=constraint.unenforced,
+            prompt_tokens=config.prompt_tokens,
+            limits=config.limits,
+            unenforced_schema_keywords=ready.constraint.unenforced,
             emulated=description.emulated,
             unit=description.unit,
-            tools=tuple(OfferedTool(t.name, t.name in client_owned) for t in tools),
-            mode=start.mode,
-            on_end=start.on_end,
+            tools=tuple(OfferedTool(t.name, t.name in client_owned) for t in config.tools),
+            mode=config.mode,
+            on_end=config.on_end,
             on_disconnect=start.on_disconnect or OnDisconnect.CANCEL,
-            constraints=constraints,
-            body_language=start.body_language,
-            credit=start.credit,
+            constraints=config.constraints,
+            body_language=config.body_language,
+            credit=config.credit,
         )
-
-
-def _constraints(start: StartRequest) -> Constraints:
-    try:
-        return effective_constraints(start.constraints)
-    except GrammarUnavailableError as error:
-        raise FieldError(
-            "start.constraints", f"is GRAMMAR, which this server cannot give: {error}", UNSUPPORTED
-        ) from None
-
-
-def _section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:
-    if start.instructions is Instructions.FULL:
-        return system_section(tools, start.mode, start.body_language)
-    if start.instructions is Instructions.TOOLS and tools:
-        return (TextPart(f"# Functions\n\n{tool_section(tools, start.body_language)}"),)
-    return ()

@@ -1,0 +1,195 @@
+"""What a `Start` asks for, checked and made ready: model, prompt, settings, masks. Nothing is opened yet [WIRE-012]."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from asynclm.cml.blocks import CmlError
+from asynclm.cml.toolspec import ToolSpec
+from asynclm.engine.base import Engine
+from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
+from asynclm.engine.guidance import GrammarUnavailableError
+from asynclm.engine.script import Script, ScriptStore, parse_model_name
+from asynclm.engine.scripted import beside
+from asynclm.prompt.build import with_section
+from asynclm.prompt.encode import encode_prompt
+from asynclm.prompt.instructions import system_section, tool_section
+from asynclm.prompt.template import Part, TextPart
+from asynclm.server.options import ServerOptions
+from asynclm.session.config import Constraints, Limits, SessionConfig
+from asynclm.wire.errors import (
+    BAD_CML,
+    BAD_TOOL,
+    PROMPT_TOO_LONG,
+    UNSUPPORTED,
+    FieldError,
+    FieldViolation,
+    StatusError,
+    shorten,
+)
+from asynclm.wire.start import StartRequest
+from asynclm.wire.values import Instructions
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that a session needs, short of a place in the engine.
+
+    Attributes:
+        engine: what computes it.
+        script: what forces its tokens, or None; `weights`: on the real weights.
+        prompt_ids: the whole prompt.
+        config: its settings.
+        constraint: its masks.
+    """
+
+    engine: Engine
+    script: Script | None
+    weights: bool
+    prompt_ids: tuple[int, ...]
+    config: SessionConfig
+    constraint: Constraint
+
+
+class Preparation:
+    """Makes sessions ready, or says what is wrong with their `Start`.
+
+    Args:
+        engine: the server's.
+        options: settings of the server.
+        limits: the limits of a session, which its `Start` may lower.
+        scripts: the scripts that are loaded.
+        own_tools: what the server's own tools declare.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        limits: Limits,
+        scripts: ScriptStore,
+        own_tools: Sequence[ToolSpec],
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._limits = limits
+        self._scripts = scripts
+        self._own_tools = own_tools
+        self._scripted = (
+            engine
+            if engine.info.name == "scripted"
+            else beside(engine.tokenizer, engine.codec, engine.template, engine.info.context_length)
+        )
+
+    async def prepare(self, start: StartRequest) -> Prepared:
+        """Checks all of a `Start`; what takes long is done in threads.
+
+        Raises:
+            FieldError: a field is not allowed.
+            StatusError: the model is unknown.
+        """
+        self._check_size(start)
+        engine, script, weights = self._resolve_model(start.model)
+        tools = start.offered(self._own_tools)
+        limits = start.limits_in_force(self._limits)
+        prompt_ids = await asyncio.to_thread(_encode_prompt, start, tools, engine)
+        _check_prompt(len(prompt_ids), limits, start)
+        constraints = _constraints(start)
+        constraint = await asyncio.to_thread(_compile, constraints, start, tools, engine)
+        config = start.session_config(
+            tools=tools, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
+        )
+        return Prepared(engine, script, weights, tuple(prompt_ids), config, constraint)
+
+    def _check_size(self, start: StartRequest) -> None:
+        limits = self._options.limits
+        if len(start.tools) > limits.max_tools:
+            message = f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed"
+            raise FieldError("start.tools", message, BAD_TOOL)
+        size = sum(
+            len((p.text if isinstance(p, TextPart) else p.cml).encode("utf-8", "surrogatepass"))
+            for m in start.messages
+            for p in m.parts
+        )
+        if size > limits.max_prompt_bytes:
+            raise FieldError(
+                "start.messages", f"has {size} bytes of text; at most {limits.max_prompt_bytes} are allowed"
+            )
+
+    def _resolve_model(self, model: str | None) -> tuple[Engine, Script | None, bool]:
+        name = model or self._engine.info.model
+        script_id, weights = parse_model_name(name)
+        if script_id is None:
+            if name != self._engine.info.model or self._engine.info.name == "scripted":
+                raise self._unknown_model(name)
+            return self._engine, None, False
+        script = self._scripts.get(script_id) if self._options.scripts else None
+        if script is None or (weights and self._engine is self._scripted):
+            raise self._unknown_model(name)
+        return (self._engine if weights else self._scripted), script, weights
+
+    def _unknown_model(self, name: str) -> StatusError:
+        served = [] if self._engine is self._scripted else [self._engine.info.model]
+        if self._options.scripts:
+            served.append("script:<id> of a loaded script")
+        message = f"start.model is {shorten(name)}; this server has: {', '.join(served)}"
+        violation = FieldViolation("start.model", message.removeprefix("start.model "))
+        return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
+
+
+def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> list[int]:
+    if start.prompt_ids is not None:
+        vocab = engine.tokenizer.vocab_size
+        for position, token_id in enumerate(start.prompt_ids):
+            if token_id >= vocab:
+                raise FieldError(
+                    f"start.prompt_ids[{position}]", f"is {token_id}; the vocabulary has ids 0 to {vocab - 1}"
+                )
+        return list(start.prompt_ids)
+    messages = with_section(start.messages, _section(start, tools))
+    try:
+        segments = engine.template.render(messages)
+        return encode_prompt(segments, engine.tokenizer, engine.codec, start.body_language)
+    except CmlError as error:
+        raise FieldError("start.messages", f"has a cml part that is not well formed: {error}", BAD_CML) from None
+    except ValueError as error:
+        raise FieldError("start.messages", f"does not fit the model's chat template: {error}") from None
+
+
+def _check_prompt(length: int, limits: Limits, start: StartRequest) -> None:
+    if length >= limits.context_length:
+        field = "start.messages" if start.prompt_ids is None else "start.prompt_ids"
+        raise FieldError(
+            field,
+            f"makes a prompt of {length} tokens; prompt and answer together have {limits.context_length}",
+            PROMPT_TOO_LONG,
+        )
+
+
+def _compile(constraints: Constraints, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> Constraint:
+    grammar = constraints is Constraints.GRAMMAR
+    try:
+        return compile_constraint(engine.codec, engine.tokenizer, tuple(tools), start.body_language, grammar=grammar)
+    except ValueError as error:
+        raise FieldError("start.tools", f"cannot be made into a grammar: {error}", BAD_TOOL) from None
+
+
+def _constraints(start: StartRequest) -> Constraints:
+    try:
+        return effective_constraints(start.constraints)
+    except GrammarUnavailableError as error:
+        raise FieldError(
+            "start.constraints", f"is GRAMMAR, which this server cannot give: {error}", UNSUPPORTED
+        ) from None
+
+
+def _section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:
+    if start.instructions is Instructions.FULL:
+        return system_section(tools, start.mode, start.body_language)
+    if start.instructions is Instructions.TOOLS and tools:
+        return (TextPart(f"# Functions\n\n{tool_section(tools, start.body_language)}"),)
+    return ()

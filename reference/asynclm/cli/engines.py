@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynclm.cli.faults import CliError
@@ -29,6 +31,14 @@ class EngineChoice:
     offline: bool = False
     max_sequences: int | None = None
     context_length: int | None = None
+    max_batch: int | None = None
+    step_tokens: int | None = None
+    kv_policy: str | None = None
+    kv_memory_mib: int | None = None
+    prefix_memory_mib: int | None = None
+    swap_dir: Path | None = None
+    quantize: str | None = None
+    adapters: Mapping[str, str] | None = None
 
 
 def open_engine(choice: EngineChoice) -> Engine:
@@ -42,17 +52,10 @@ def open_engine(choice: EngineChoice) -> Engine:
     point = registered.get(choice.engine)
     if point is None:
         raise CliError(f"--engine is {choice.engine[:80]!r}; allowed: {', '.join(sorted(registered)) or 'none'}")
-    settings: dict[str, Any] = {
-        "model": choice.model,
-        "dtype": choice.dtype,
-        "device": choice.device,
-        "threads": choice.threads,
-        "max_sequences": choice.max_sequences,
-        "context_length": choice.context_length,
-    }
+    settings: dict[str, Any] = {f.name: getattr(choice, f.name) for f in fields(choice) if f.name != "engine"}
     given = {name: value for name, value in settings.items() if value is not None}
     try:
-        engine: Engine = point.load()(offline=choice.offline, **given)
+        engine: Engine = point.load()(**given)
     except ModuleNotFoundError as error:
         raise CliError(
             f"--engine {choice.engine} needs {error.name}, which is not installed: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,7 @@ _MODEL = "Model"
 _PORT = "Port"
 _SAFETY = "Safety"
 _LIMITS = "Limits"
+_MEMORY = "Memory and batching"
 
 
 def serve(
@@ -40,6 +42,40 @@ def serve(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.", rich_help_panel=_MODEL)] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", rich_help_panel=_MODEL)] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing.", rich_help_panel=_MODEL)] = False,
+    quantize: Annotated[
+        str | None, typer.Option(help="int8: 8-bit weights, on CPU.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A LoRA adapter, NAME=FOLDER or NAME=Hugging Face id; clients ask for MODEL+NAME. Repeatable.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="Sequences in one step.", rich_help_panel=_MEMORY)
+    ] = None,
+    step_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens computed in one step.", rich_help_panel=_MEMORY)
+    ] = None,
+    kv_policy: Annotated[
+        str | None,
+        typer.Option(
+            help="KV cache of sessions that wait: auto, keep, swap, recompute.",
+            rich_help_panel=_MEMORY,
+            show_default=False,
+        ),
+    ] = None,
+    kv_memory_mib: Annotated[
+        int | None, typer.Option(min=1, help="The most KV cache, in MiB.", rich_help_panel=_MEMORY)
+    ] = None,
+    prefix_memory_mib: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of that, kept of prompts for later sessions.", rich_help_panel=_MEMORY),
+    ] = None,
+    swap_dir: Annotated[
+        Path | None, typer.Option(help="Folder for swapped KV cache, on CPU.", rich_help_panel=_MEMORY)
+    ] = None,
     tools: Annotated[
         list[str] | None,
         typer.Option(help="Tools that the server runs: module, module:name or file.py:name. Repeatable."),
@@ -92,6 +128,14 @@ def serve(
             offline=offline,
             max_sequences=max_sessions,
             context_length=context_length,
+            quantize=quantize,
+            adapters=_adapters(adapter or ()),
+            max_batch=max_batch,
+            step_tokens=step_tokens,
+            kv_policy=kv_policy,
+            kv_memory_mib=kv_memory_mib,
+            prefix_memory_mib=prefix_memory_mib,
+            swap_dir=swap_dir,
         )
     )
     asyncio.run(_serve(opened, options, own))
@@ -166,6 +210,19 @@ def _options(
         )
     except ValueError as error:
         raise CliError(str(error)) from None
+
+
+def _adapters(given: Sequence[str]) -> dict[str, str]:
+    """Adapters by name, from `NAME=PLACE`."""
+    adapters: dict[str, str] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise CliError(f"--adapter {text[:80]!r}: give NAME=FOLDER or NAME=OWNER/REPOSITORY")
+        if name in adapters:
+            raise CliError(f"--adapter {name[:80]!r} is given twice")
+        adapters[name] = place
+    return adapters
 
 
 def _check_port(options: ServerOptions) -> None:

@@ -6,7 +6,7 @@ as bits, scripts as forced ids, interrupts as ids to append.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
 
@@ -21,6 +21,14 @@ SequenceId = NewType("SequenceId", int)
 
 Bits: TypeAlias = "npt.NDArray[np.uint32]"
 """A token mask: bit `i % 32` of word `i // 32` is set if token id `i` may be sampled; shape `(ceil(vocab / 32),)`."""
+
+
+MaskSource: TypeAlias = "Bits | Callable[[], Bits] | None"
+"""A token mask, a function that computes it, or None for all ids.
+
+A function is called at most once a step, after the step has begun and before its token is chosen, perhaps on another
+thread while the forward pass runs; never twice at once. What it raises fails its own sequence only.
+"""
 
 
 class EngineError(RuntimeError):
@@ -86,12 +94,13 @@ class StepRequest:
 
     Attributes:
         sequence: which one.
-        mask: the ids that may be sampled, or None for all.
-        forced: the id that replaces the sampled one (scripts), or None. The forward pass is computed all the same.
+        mask: the ids that may be sampled.
+        forced: the id that replaces the sampled one (scripts), or None. The forward pass is computed all the same, and
+            so is a mask that is given beside it.
     """
 
     sequence: SequenceId
-    mask: Bits | None = None
+    mask: MaskSource = None
     forced: int | None = None
 
 
@@ -113,6 +122,7 @@ class EngineInfo:
         model: the name clients ask for.
         context_length: prompt and stream tokens together.
         max_sequences: sequences open at once.
+        adapters: names of the adapters that sequences may be opened with; clients ask for `model+adapter`.
         description: device, dtype and the like, for people.
     """
 
@@ -120,7 +130,55 @@ class EngineInfo:
     model: str
     context_length: int
     max_sequences: int
+    adapters: tuple[str, ...] = ()
     description: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done and holds, for metrics. Counters count from its start and never fall.
+
+    Attributes:
+        steps: forward passes.
+        step_seconds: time spent in them, in all.
+        batched_sequences: sequences in those passes, summed; divided by `steps` the mean batch size.
+        sampled_tokens: tokens sampled or forced.
+        prefilled_tokens: tokens of prompts and injections computed.
+        injected_tokens: tokens appended.
+        recomputed_tokens: tokens computed again after their KV was dropped.
+        prefix_hit_tokens: prompt tokens whose KV was found in a cache.
+        preemptions: sequences that lost their KV for want of memory while they could have gone on.
+        kept: suspensions through which the KV stayed where it was.
+        swapped: suspensions through which it was moved.
+        dropped: suspensions through which it was dropped, to be recomputed.
+        open_sequences: sequences open now.
+        waiting_sequences: of those, the ones asked for in the last step that got no token.
+        suspended_sequences: of those, the ones suspended.
+        last_batch: sequences in the last pass.
+        kv_bytes: KV cache held on the device now, prefixes included.
+        kv_limit_bytes: the most there may be; 0 for no limit.
+        swapped_bytes: KV cache held elsewhere now.
+    """
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    batched_sequences: int = 0
+    sampled_tokens: int = 0
+    prefilled_tokens: int = 0
+    injected_tokens: int = 0
+    recomputed_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+    kept: int = 0
+    swapped: int = 0
+    dropped: int = 0
+    open_sequences: int = 0
+    waiting_sequences: int = 0
+    suspended_sequences: int = 0
+    last_batch: int = 0
+    kv_bytes: int = 0
+    kv_limit_bytes: int = 0
+    swapped_bytes: int = 0
 
 
 class Engine(Protocol):
@@ -146,13 +204,27 @@ class Engine(Protocol):
         """The checkpoint's chat template, around placeholders."""
         ...
 
-    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams) -> SequenceId:
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
         """Opens a sequence; its prompt is prefilled by the next step that names it.
+
+        Args:
+            prompt_ids: the prompt, at least one id.
+            sampling: how its tokens are chosen.
+            adapter: one of `EngineInfo.adapters`, or None for the model as it is.
 
         Raises:
             ContextLengthError: the prompt does not fit the context.
             EngineError: no room for another sequence.
+            UnknownModelError: there is no such adapter.
         """
+        ...
+
+    def cached_tokens(self, sequence: SequenceId) -> int:
+        """How many tokens of the sequence's prompt were found in a cache; known once its first token is there."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """What the engine has done and holds; may be called from any thread."""
         ...
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:

@@ -16,10 +16,12 @@ from asynclm.engine.base import (
     ContextLengthError,
     EngineError,
     EngineInfo,
+    EngineStats,
     Sampled,
     SamplingParams,
     SequenceId,
     StepRequest,
+    UnknownModelError,
 )
 from asynclm.prompt.chat import JinjaTemplate
 from asynclm.prompt.template import PromptTemplate
@@ -49,6 +51,10 @@ class ScriptedEngine:
         self._codec = codec
         self._template = template
         self._logprobs: dict[SequenceId, float | None] = {}
+        self._steps = 0
+        self._sampled = 0
+        self._injected = 0
+        self._last_batch = 0
         self._numbers = itertools.count()
         self._info = EngineInfo(
             name="scripted", model=MODEL_NAME, context_length=context_length, max_sequences=max_sequences
@@ -74,8 +80,10 @@ class ScriptedEngine:
         """The chat template."""
         return self._template
 
-    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams) -> SequenceId:
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
         """Opens a sequence; see `Engine.open`."""
+        if adapter is not None:
+            raise UnknownModelError(f"adapter {adapter[:80]!r}: scripts have none")
         if len(prompt_ids) >= self._info.context_length:
             raise ContextLengthError(
                 f"prompt: {len(prompt_ids)} tokens; the context holds {self._info.context_length}, prompt and answer "
@@ -89,6 +97,22 @@ class ScriptedEngine:
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
         """Nothing to prefill."""
+        self._injected += len(ids)
+
+    def cached_tokens(self, sequence: SequenceId) -> int:
+        """None: there is no cache."""
+        return 0
+
+    def stats(self) -> EngineStats:
+        """What it has played; no time is spent in forward passes."""
+        return EngineStats(
+            steps=self._steps,
+            batched_sequences=self._sampled,
+            sampled_tokens=self._sampled,
+            injected_tokens=self._injected,
+            open_sequences=len(self._logprobs),
+            last_batch=self._last_batch,
+        )
 
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """Nothing to move."""
@@ -108,6 +132,9 @@ class ScriptedEngine:
                     "a sample step needs a model: ask for 'script:<id>+weights' on a server with weights",
                     sequence=request.sequence,
                 )
+        self._steps += 1
+        self._sampled += len(requests)
+        self._last_batch = len(requests)
         return [Sampled(r.sequence, r.forced, self._logprobs[r.sequence]) for r in requests if r.forced is not None]
 
     def shutdown(self) -> None:

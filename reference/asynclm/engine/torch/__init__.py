@@ -7,54 +7,32 @@ entry point `asynclm.engines: torch`. Importing this package imports no torch: `
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from asynclm.engine.base import Engine
 from asynclm.engine.torch.manager import DEFAULT_MODEL
+from asynclm.engine.torch.options import TorchOptions
 
 __all__ = ["DEFAULT_MODEL", "be_polite", "open_engine"]
 
 
-def open_engine(
-    model: str = DEFAULT_MODEL,
-    *,
-    dtype: str = "auto",
-    device: str = "auto",
-    offline: bool = False,
-    max_sequences: int = 16,
-    threads: int | None = None,
-    progress: bool = True,
-    context_length: int | None = None,
-) -> Engine:
+def open_engine(model: str = DEFAULT_MODEL, **settings: Any) -> Engine:
     """Opens a Llama-architecture model for decoding.
 
     Args:
         model: the embedded model's name, a path to a Hugging Face `LlamaForCausalLM` folder, or a Hugging Face id.
-        dtype: `auto` (bfloat16, or float32 on CPUs without it), `float32`, `bfloat16` or `float16`.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`.
-        offline: use only what is on this machine.
-        max_sequences: sequences open at once.
-        threads: CPU threads for products, for the whole process; None for torch's default.
-        progress: whether to say on standard error what is fetched and loaded.
-        context_length: tokens in a context, at most the model's own, which is the default.
+        **settings: the other fields of `asynclm.engine.torch.options.TorchOptions`.
 
     Raises:
         UnknownModelError: the model's name is none of the three.
-        ModelError: the model cannot be fetched, or its checkpoint is unsupported, incomplete or damaged.
-        ValueError: another argument is out of range.
+        ModelError: the model or an adapter cannot be fetched, or is unsupported, incomplete or damaged.
+        ValueError: a setting is out of range.
     """
+    options = TorchOptions(model=model, **settings)
     be_polite()
     from asynclm.engine.torch.loading import open_model
 
-    return open_model(
-        model,
-        dtype=dtype,
-        device=device,
-        offline=offline,
-        max_sequences=max_sequences,
-        threads=threads,
-        progress=progress,
-        context_length=context_length,
-    )
+    return open_model(options)
 
 
 def be_polite() -> None:

@@ -16,10 +16,12 @@ from asynclm.engine.base import (
     ContextLengthError,
     EngineError,
     EngineInfo,
+    EngineStats,
     Sampled,
     SamplingParams,
     SequenceId,
     StepRequest,
+    UnknownModelError,
 )
 from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.model import Chunk, LlamaModel
@@ -111,14 +113,17 @@ class TorchEngine:
         """Bytes of KV cache held by open sequences."""
         return sum(sequence.cache.nbytes for sequence in self._sequences.values())
 
-    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams) -> SequenceId:
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
         """Opens a sequence; see `Engine.open`.
 
         Raises:
             ContextLengthError: the prompt leaves no room for an answer.
             EngineError: no room for another sequence.
+            UnknownModelError: there is no such adapter.
             ValueError: the prompt is empty or has an id outside the vocabulary.
         """
+        if adapter is not None:
+            raise UnknownModelError(f"adapter {adapter[:80]!r}: there is none of this name")
         if not prompt_ids:
             raise ValueError("prompt: it has no tokens; at least one is needed")
         self._check_ids("prompt", prompt_ids)
@@ -149,6 +154,15 @@ class TorchEngine:
                 sequence=sequence,
             )
         state.ids.extend(ids)
+
+    def cached_tokens(self, sequence: SequenceId) -> int:
+        """How many tokens of the sequence's prompt were found in a cache."""
+        self._find(sequence)
+        return 0
+
+    def stats(self) -> EngineStats:
+        """What the engine has done and holds."""
+        return EngineStats(open_sequences=len(self._sequences), kv_bytes=self.cache_bytes)
 
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """A hint, not acted on yet: the KV cache stays where it is."""
@@ -226,7 +240,8 @@ class TorchEngine:
         if request.mask is None:
             return None
         try:
-            return unpack_mask(request.mask, len(logits)).to(logits.device)
+            mask = request.mask() if callable(request.mask) else request.mask
+            return unpack_mask(mask, len(logits)).to(logits.device)
         except ValueError as error:
             raise EngineError(str(error), sequence=request.sequence) from None
 

@@ -18,6 +18,7 @@ from asynclm.engine.torch.engine import TorchEngine
 from asynclm.engine.torch.linear import bfloat16_is_fast
 from asynclm.engine.torch.manager import ResolvedModel, resolve_model
 from asynclm.engine.torch.model import LlamaModel
+from asynclm.engine.torch.options import TorchOptions
 from asynclm.prompt.chat import JinjaTemplate
 from asynclm.prompt.hf_tokenizer import HfTokenizer, TokenizerError
 
@@ -30,38 +31,25 @@ PLAIN_TEMPLATE = (
 """For checkpoints without a chat template (base models)."""
 
 
-def open_model(
-    model: str,
-    *,
-    dtype: str,
-    device: str,
-    offline: bool,
-    max_sequences: int,
-    threads: int | None,
-    progress: bool,
-    context_length: int | None,
-) -> TorchEngine:
+def open_model(options: TorchOptions) -> TorchEngine:
     """Does the work of `asynclm.engine.torch.open_engine`."""
-    if max_sequences < 1:
-        raise ValueError(f"max_sequences is {max_sequences}; it must be positive")
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"threads is {threads}; it must be positive")
-        torch.set_num_threads(threads)
-    place = choose_device(device)
-    kind = choose_dtype(dtype, place)
-    resolved = resolve_model(model, offline=offline, progress=progress)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    place = choose_device(options.device)
+    kind = choose_dtype(options.dtype, place)
+    resolved = resolve_model(options.model, offline=options.offline, progress=options.progress)
     config = read_config(resolved.folder)
-    length = _context_length(config, context_length)
+    length = _context_length(config, options.context_length)
     tokenizer, codec, template = _open_text_side(resolved.folder)
     engine_info = EngineInfo(
         name="torch",
         model=resolved.name,
         context_length=length,
-        max_sequences=max_sequences,
+        max_sequences=options.max_sequences,
         description=_describe(resolved, place, kind),
     )
-    weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=_tracker(resolved.name, progress))
+    track_layers = _tracker(resolved.name, options.progress)
+    weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers)
     try:
         return TorchEngine(weights, info=engine_info, tokenizer=tokenizer, codec=codec, template=template)
     except ValueError as error:

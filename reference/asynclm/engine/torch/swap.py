@@ -78,7 +78,7 @@ def open_swap(device: torch.device, folder: Path | None = None) -> SwapStore:
 
 
 def swap_folder() -> Path:
-    """`$TMPDIR`; or else `/var/tmp` where there is one, as `/tmp` may be kept in memory; or else the system's choice."""
+    """`$TMPDIR`; or else `/var/tmp` where there is one, as `/tmp` may be kept in memory; else the system's choice."""
     durable = Path("/var/tmp")
     if "TMPDIR" not in os.environ and os.access(durable, os.W_OK | os.X_OK):
         return durable
@@ -124,8 +124,8 @@ class FileSwap:
 
     def put(self, rows: torch.Tensor) -> SwapHandle:
         """See `SwapStore.put`."""
-        data = memoryview(rows.contiguous().view(-1).view(torch.uint8).numpy())
-        extent = -(-len(data) // _GRAIN) * _GRAIN
+        data = _bytes(rows.contiguous())
+        extent = _extent(rows.nbytes)
         end_before = self._extents.end
         start = self._extents.take(extent)
         try:
@@ -147,7 +147,7 @@ class FileSwap:
             rows = torch.empty(stored.shape, dtype=stored.dtype)
         except RuntimeError as error:  # torch's allocators raise nothing more specific on CPU
             raise MemoryError(f"KV cache of {stored.size} bytes: {error!s:.200}") from None
-        _read(self._file.fileno(), memoryview(rows.view(-1).view(torch.uint8).numpy()), stored.start)
+        _read(self._file.fileno(), _bytes(rows), stored.start)
         return rows
 
     def free(self, handle: SwapHandle) -> None:
@@ -155,7 +155,7 @@ class FileSwap:
         stored = self._stored.pop(handle, None)
         if stored is not None:
             self._nbytes -= stored.size
-            self._give_back(stored.start, -(-stored.size // _GRAIN) * _GRAIN)
+            self._give_back(stored.start, _extent(stored.size))
 
     def close(self) -> None:
         """See `SwapStore.close`."""
@@ -213,7 +213,7 @@ class HostSwap:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._stored: dict[SwapHandle, torch.Tensor] = {}
         self._numbers = itertools.count()
         self._nbytes = 0
@@ -261,6 +261,14 @@ class HostSwap:
         """See `SwapStore.close`."""
         self._stored.clear()
         self._nbytes = 0
+
+
+def _bytes(rows: torch.Tensor) -> memoryview:
+    return rows.view(-1).view(torch.uint8).numpy().data
+
+
+def _extent(size: int) -> int:
+    return max(1, -(-size // _GRAIN)) * _GRAIN
 
 
 def _free_bytes(descriptor: int) -> int:

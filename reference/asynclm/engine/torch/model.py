@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from asynclm.engine.torch.checkpoint import LlamaConfig, RopeConfig, Weights, read_config
 from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.linear import Linear, make_linear
+from asynclm.engine.torch.lora import AdaptedBatch, Adapter
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T]], Iterable[T]]
@@ -32,11 +33,13 @@ class Chunk:
         ids: the tokens to compute, at least one.
         start: position of the first; the cache holds the rows of all positions before it.
         cache: the sequence's cache, with room for `start + len(ids)` tokens; the rows of `ids` are written.
+        adapter: the adapter that computes it, or None for the model as it is.
     """
 
     ids: Sequence[int]
     start: int
     cache: SequenceCache
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +126,35 @@ class LlamaModel:
         ids = torch.tensor([i for chunk in chunks for i in chunk.ids], device=self.device)
         cos, sin = self._rotation(positions_of(chunks))
         attentions = self._attentions(chunks)
+        adapted = AdaptedBatch.of(((chunk.adapter, chunk.ids) for chunk in chunks), self.device)
         x = F.embedding(ids, self._embedding)
+        if adapted:
+            adapted.embed(x)
         for number, layer in enumerate(self._layers):
-            qkv = layer.qkv(self._normed(x, layer.input_norm)).view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1)
+            normed = self._normed(x, layer.input_norm)
+            qkv = layer.qkv(normed)
+            if adapted:
+                adapted.add(number, "qkv", normed, qkv)
+            qkv = qkv.view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1)
             rotate(qkv[:, : c.num_heads + c.num_kv_heads], cos, sin)
-            x = layer.output.plus(self._attend(qkv, attentions, number), x)
-            gate, up = layer.gate_up(self._normed(x, layer.post_norm)).chunk(2, dim=-1)
-            x = layer.down.plus(F.silu(gate).mul_(up), x)
-        rows = x[torch.tensor(wanted, device=self.device, dtype=torch.int64)]
-        return self._head(self._normed(rows, self._norm)).float()
+            heads = self._attend(qkv, attentions, number)
+            x = layer.output.plus(heads, x)
+            if adapted:
+                adapted.add(number, "output", heads, x)
+            normed = self._normed(x, layer.post_norm)
+            gate_up = layer.gate_up(normed)
+            if adapted:
+                adapted.add(number, "gate_up", normed, gate_up)
+            gate, up = gate_up.chunk(2, dim=-1)
+            inner = F.silu(gate).mul_(up)
+            x = layer.down.plus(inner, x)
+            if adapted:
+                adapted.add(number, "down", inner, x)
+        rows = self._normed(x[torch.tensor(wanted, device=self.device, dtype=torch.int64)], self._norm)
+        logits = self._head(rows)
+        if adapted:
+            adapted.score(wanted, rows, logits)
+        return logits.float()
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(x, (self.config.hidden_size,), weight, self.config.norm_eps)

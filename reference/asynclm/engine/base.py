@@ -134,6 +134,11 @@ class EngineInfo:
     description: dict[str, str] = field(default_factory=dict)
 
 
+def model_names(info: EngineInfo) -> dict[str, str | None]:
+    """The names that clients may ask for, the first being the default, and the adapter that each stands for."""
+    return {info.model: None, **{f"{info.model}+{adapter}": adapter for adapter in info.adapters}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
     """What an engine has done and holds, for metrics. Counters count from its start and never fall.

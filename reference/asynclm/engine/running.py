@@ -56,6 +56,7 @@ class SessionRequest:
         sampling: how tokens are chosen.
         constraint: its mask maker.
         script: forces its tokens, or None.
+        adapter: the adapter that computes it, or None for the model as it is.
         manual_clock: time moves only by `EngineLoop.advance` [SCR-020].
         sink: takes its reports.
     """
@@ -68,6 +69,7 @@ class SessionRequest:
     constraint: SessionConstraint
     sink: Sink
     script: Script | None = None
+    adapter: str | None = None
     manual_clock: bool = False
 
 
@@ -85,7 +87,9 @@ class Running:
         self.constraint = request.constraint
         self.sink = request.sink
         self.machine = Session(request.config, request.engine.codec)
-        self.sequence: SequenceId = request.engine.open(request.prompt_ids, request.sampling)
+        self.sequence: SequenceId = request.engine.open(
+            request.prompt_ids, request.sampling, adapter=request.adapter
+        )
         self.player = ScriptPlayer(request.script, request.engine.codec) if request.script is not None else None
         self.outbox: list[TimedReport] = []
         self.decoder = request.engine.codec.decoder()

@@ -9,7 +9,7 @@ from asynclm.cml.binding import TokenCodec
 from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine import guidance
-from asynclm.engine.base import Engine
+from asynclm.engine.base import Engine, model_names
 from asynclm.server.options import ServerOptions
 from asynclm.session.config import Limits
 from asynclm.wire.started import binding_of
@@ -54,16 +54,17 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
         server="asynclm-reference",
         server_version=metadata.version("asynclm-protocol"),
         protocol_revision=PROTOCOL_REVISION,
-        models=(
+        models=tuple(
             ModelInfo(
-                name=info.model,
+                name=name,
                 engine=info.name,
                 context_length=limits.context_length,
                 max_sequences=info.max_sequences,
                 binding=binding_of(codec, engine.tokenizer, binding),
-                description=info.description,
+                description=info.description if adapter is None else {**info.description, "adapter": adapter},
                 vocab_size=engine.tokenizer.vocab_size,
-            ),
+            )
+            for name, adapter in model_names(info).items()
         ),
         capabilities=frozenset(capabilities),
         limits=limits,

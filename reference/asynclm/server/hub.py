@@ -109,6 +109,7 @@ class SessionHub:
             constraint=ready.constraint.session(),
             sink=record.stream.sink,
             script=ready.script,
+            adapter=ready.adapter,
             manual_clock=ready.script is not None and not ready.weights,
         )
         try:

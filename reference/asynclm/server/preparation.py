@@ -10,7 +10,7 @@ import grpc
 
 from asynclm.cml.blocks import CmlError
 from asynclm.cml.toolspec import ToolSpec
-from asynclm.engine.base import Engine
+from asynclm.engine.base import Engine, model_names
 from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
 from asynclm.engine.guidance import GrammarUnavailableError
 from asynclm.engine.script import Script, ScriptStore, parse_model_name
@@ -42,6 +42,7 @@ class Prepared:
     Attributes:
         engine: what computes it.
         script: what forces its tokens, or None; `weights`: on the real weights.
+        adapter: the adapter that computes it, or None for the model as it is.
         prompt_ids: the whole prompt.
         config: its settings.
         constraint: its masks.
@@ -50,6 +51,7 @@ class Prepared:
     engine: Engine
     script: Script | None
     weights: bool
+    adapter: str | None
     prompt_ids: tuple[int, ...]
     config: SessionConfig
     constraint: Constraint
@@ -93,7 +95,7 @@ class Preparation:
             StatusError: the model is unknown.
         """
         self._check_size(start)
-        engine, script, weights = self._resolve_model(start.model)
+        engine, script, weights, adapter = self._resolve_model(start.model)
         tools = start.offered(self._own_tools)
         limits = start.limits_in_force(self._limits)
         prompt_ids = await asyncio.to_thread(_encode_prompt, start, tools, engine)
@@ -103,7 +105,7 @@ class Preparation:
         config = start.session_config(
             tools=tools, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
         )
-        return Prepared(engine, script, weights, tuple(prompt_ids), config, constraint)
+        return Prepared(engine, script, weights, adapter, tuple(prompt_ids), config, constraint)
 
     def _check_size(self, start: StartRequest) -> None:
         limits = self._options.limits
@@ -120,20 +122,21 @@ class Preparation:
                 "start.messages", f"has {size} bytes of text; at most {limits.max_prompt_bytes} are allowed"
             )
 
-    def _resolve_model(self, model: str | None) -> tuple[Engine, Script | None, bool]:
+    def _resolve_model(self, model: str | None) -> tuple[Engine, Script | None, bool, str | None]:
         name = model or self._engine.info.model
         script_id, weights = parse_model_name(name)
         if script_id is None:
-            if name != self._engine.info.model or self._engine.info.name == "scripted":
+            adapters = model_names(self._engine.info)
+            if name not in adapters or self._engine is self._scripted:
                 raise self._unknown_model(name)
-            return self._engine, None, False
+            return self._engine, None, False, adapters[name]
         script = self._scripts.get(script_id) if self._options.scripts else None
         if script is None or (weights and self._engine is self._scripted):
             raise self._unknown_model(name)
-        return (self._engine if weights else self._scripted), script, weights
+        return (self._engine if weights else self._scripted), script, weights, None
 
     def _unknown_model(self, name: str) -> StatusError:
-        served = [] if self._engine is self._scripted else [self._engine.info.model]
+        served = [] if self._engine is self._scripted else list(model_names(self._engine.info))
         if self._options.scripts:
             served.append("script:<id> of a loaded script")
         message = f"start.model is {shorten(name)}; this server has: {', '.join(served)}"

@@ -12,6 +12,7 @@ import torch
 from asynclm.engine.base import ContextLengthError, EngineError, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.torch.engine import TorchEngine
 from asynclm.engine.torch.model import LlamaModel
+from asynclm.engine.torch.scheduler import StepLimits
 from asynclm.prompt.hf_tokenizer import HfTokenizer
 
 SAMPLED = SamplingParams(temperature=1.0, seed=5)
@@ -41,7 +42,7 @@ def bits(engine: TorchEngine, *allowed: int) -> np.ndarray[Any, np.dtype[np.uint
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 43, 44, 45, 256])
 def test_the_size_of_chunks_changes_nothing(make: Callable[..., TorchEngine], drive: Any, chunk: int) -> None:
-    expected, driver = drive(make()), drive(make(prefill_chunk=chunk))
+    expected, driver = drive(make()), drive(make(limits=StepLimits(step_tokens=chunk)))
     for each in (expected, driver):
         sequence = each.open(TEXT)
         each.sample(5, sequence)
@@ -53,7 +54,8 @@ def test_the_size_of_chunks_changes_nothing(make: Callable[..., TorchEngine], dr
 
 
 def test_others_decode_while_a_long_prompt_is_prefilled(make: Callable[..., TorchEngine], drive: Any) -> None:
-    driver = drive(make(prefill_chunk=10))
+    """Long prompts one after another, in chunks of ten tokens; the last, short part of one leaves room to the next."""
+    driver = drive(make(limits=StepLimits(chunk=10)))
     short, long, longer = driver.open(TEXT[:1]), driver.open(TEXT[:35]), driver.open(TEXT)
     answered = [driver.step(short, long, longer) for _ in range(9)]
     assert [short in step for step in answered] == [True] * 9
@@ -220,9 +222,7 @@ def test_suspension_changes_nothing(make: Callable[..., TorchEngine]) -> None:
 
 
 def test_a_tokenizer_of_another_model_is_refused(
-    make: Callable[..., TorchEngine], tiny_model: LlamaModel, smollm2_tokenizer: HfTokenizer, make_engine: Any
+    tiny_model: LlamaModel, smollm2_tokenizer: HfTokenizer, make_engine: Any
 ) -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         make_engine(tiny_model, smollm2_tokenizer)
-    with pytest.raises(ValueError, match="prefill_chunk is 0"):
-        make(prefill_chunk=0)

@@ -14,6 +14,7 @@ from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import SessionRequest, TimedReport
 from asynclm.engine.script import Script, ScriptEnd, ScriptText
 from asynclm.engine.torch.model import LlamaModel
+from asynclm.engine.torch.scheduler import StepLimits
 from asynclm.prompt.hf_tokenizer import HfTokenizer
 from asynclm.session.config import Constraints, SessionConfig
 from asynclm.session.effects import Finished, InterruptCommitted, Tokens
@@ -31,7 +32,7 @@ def loop() -> Iterator[EngineLoop]:
 def test_long_prompts_keep_their_scripts_and_interrupts(
     loop: EngineLoop, tiny_model: LlamaModel, tiny_tokenizer: HfTokenizer, make_engine: Any
 ) -> None:
-    engine = make_engine(tiny_model, tiny_tokenizer, prefill_chunk=5)
+    engine = make_engine(tiny_model, tiny_tokenizer, limits=StepLimits(step_tokens=5))
     constraint = compile_constraint(engine.codec, engine.tokenizer, grammar=False)
     reports: dict[str, queue.SimpleQueue[Any]] = {}
 

@@ -1,7 +1,7 @@
 """The torch engine: many sequences, each with its own KV cache, decoded in one batch.
 
-A step takes every requested sequence one token further, except that long prompts and injections are prefilled in
-chunks beside the others' decode steps, so that nobody waits for more than one chunk.
+A step takes the sequences that the scheduler chooses one token further, except that long prompts and injections are
+prefilled in chunks beside the others' decode steps, so that nobody waits for more than one chunk.
 """
 
 from __future__ import annotations
@@ -23,29 +23,11 @@ from asynclm.engine.base import (
     StepRequest,
     UnknownModelError,
 )
-from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.model import Chunk, LlamaModel
 from asynclm.engine.torch.sampler import Sampler, unpack_mask
+from asynclm.engine.torch.scheduler import Candidate, Plan, Scheduler, StepLimits
+from asynclm.engine.torch.sequence import SequenceState
 from asynclm.prompt.template import PromptTemplate
-
-PREFILL_CHUNK = 256
-"""Tokens of prompts and injections computed in one step. Larger chunks gain under a tenth in prefill speed on CPU."""
-
-
-class _Sequence:
-    """One sequence: all its ids, how many of them are in the cache, and how its tokens are chosen."""
-
-    def __init__(self, number: SequenceId, ids: list[int], cache: SequenceCache, sampler: Sampler) -> None:
-        self.number = number
-        self.ids = ids
-        self.computed = 0
-        self.cache = cache
-        self.sampler = sampler
-
-    @property
-    def pending(self) -> int:
-        """Tokens not yet in the cache; the last sampled one is always among them."""
-        return len(self.ids) - self.computed
 
 
 class TorchEngine:
@@ -64,15 +46,21 @@ class TorchEngine:
         tokenizer: Tokenizer,
         codec: Codec,
         template: PromptTemplate,
-        prefill_chunk: int = PREFILL_CHUNK,
+        limits: StepLimits | None = None,
     ) -> None:
         """Wraps a loaded model.
 
+        Args:
+            model: the weights.
+            info: what is served; its `max_sequences` and `context_length` are held to.
+            tokenizer: the checkpoint's.
+            codec: its binding of control tokens.
+            template: its chat template.
+            limits: how much goes into one step.
+
         Raises:
-            ValueError: the chunk is not positive, or the tokenizer has ids that the model has no rows for.
+            ValueError: the tokenizer has ids that the model has no rows for.
         """
-        if prefill_chunk < 1:
-            raise ValueError(f"prefill_chunk is {prefill_chunk}; it must be positive")
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, the model's embedding {model.config.vocab_size} rows; "
@@ -83,8 +71,8 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._codec = codec
         self._template = template
-        self._prefill_chunk = prefill_chunk
-        self._sequences: dict[SequenceId, _Sequence] = {}
+        self._scheduler = Scheduler(limits or StepLimits())
+        self._sequences: dict[SequenceId, SequenceState] = {}
         self._numbers = itertools.count()
         self.on_logits: Callable[[SequenceId, torch.Tensor], None] | None = None
 
@@ -135,7 +123,14 @@ class TorchEngine:
         if len(self._sequences) >= self._info.max_sequences:
             raise EngineError(f"no room: {self._info.max_sequences} sequences are open, the most there may be")
         number = SequenceId(next(self._numbers))
-        self._sequences[number] = _Sequence(number, list(prompt_ids), self._model.new_cache(), Sampler(sampling))
+        self._sequences[number] = SequenceState(
+            number,
+            prompt_ids,
+            cache=self._model.new_cache(),
+            sampler=Sampler(sampling),
+            adapter=adapter,
+            served=self._scheduler.now,
+        )
         return number
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
@@ -185,48 +180,41 @@ class TorchEngine:
 
         Nothing of any sequence has changed when this raises, so the others can be stepped again.
         """
-        sequences = [self._checked(request) for request in requests]
-        chunks, ready = self._plan(sequences)
-        if not chunks:
+        sequences = {request.sequence: self._checked(request) for request in requests}
+        if len(sequences) < len(requests):
+            raise ValueError("a step asks for one sequence twice")
+        plan = self._scheduler.plan([Candidate(s.number, s.pending, s.served) for s in sequences.values()])
+        if not plan.tokens:
             return []
-        logits = self._forward(chunks, ready)
-        answered = [(sequences[place], requests[place]) for place in ready]
-        allowed = [self._allowed(request, row) for (_, request), row in zip(answered, logits, strict=True)]
+        chunks = [self._chunk(sequences[number], length) for number, length in plan.tokens.items()]
+        ready = [
+            request for request in requests if plan.tokens.get(request.sequence) == sequences[request.sequence].pending
+        ]
+        logits = self._forward(plan, chunks, ready)
+        allowed = [self._allowed(request, row) for request, row in zip(ready, logits, strict=True)]
         # From here on nothing fails.
-        for place, chunk in chunks.items():
-            sequences[place].computed += len(chunk.ids)
+        self._scheduler.done(plan)
+        for number, length in plan.tokens.items():
+            sequences[number].computed += length
         return [
-            self._choose(sequence, request, row, mask)
-            for (sequence, request), row, mask in zip(answered, logits, allowed, strict=True)
+            self._choose(sequences[request.sequence], request, row, mask)
+            for request, row, mask in zip(ready, logits, allowed, strict=True)
         ]
 
-    def _plan(self, sequences: Sequence[_Sequence]) -> tuple[dict[int, Chunk], list[int]]:
-        """What this step computes, by place in the request, and the places whose token it gives."""
-        chunks: dict[int, Chunk] = {}
-        ready: list[int] = []
-        budget = self._prefill_chunk
-        for place, sequence in enumerate(sequences):
-            length = sequence.pending
-            if length > 1:
-                length = min(length, budget)
-                budget -= length
-            if length == 0:
-                continue
-            end = sequence.computed + length
-            try:
-                sequence.cache.reserve(end)
-            except MemoryError as error:
-                raise EngineError(str(error), sequence=sequence.number) from error
-            chunks[place] = Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache)
-            if end == len(sequence.ids):
-                ready.append(place)
-        return chunks, ready
-
-    def _forward(self, chunks: dict[int, Chunk], ready: Sequence[int]) -> torch.Tensor:
-        """Logits of shape (len(ready), vocab) after each ready chunk's last token."""
-        ends = dict(zip(chunks, itertools.accumulate(len(chunk.ids) for chunk in chunks.values()), strict=True))
+    def _chunk(self, sequence: SequenceState, length: int) -> Chunk:
+        """The next tokens of a sequence, with room for them in its cache."""
+        end = sequence.computed + length
         try:
-            logits = self._model.forward(list(chunks.values()), [ends[place] - 1 for place in ready])
+            sequence.cache.reserve(end)
+        except MemoryError as error:
+            raise EngineError(str(error), sequence=sequence.number) from error
+        return Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache)
+
+    def _forward(self, plan: Plan, chunks: Sequence[Chunk], ready: Sequence[StepRequest]) -> torch.Tensor:
+        """Logits of shape (len(ready), vocab) after each ready sequence's last token."""
+        ends = dict(zip(plan.tokens, itertools.accumulate(plan.tokens.values()), strict=True))
+        try:
+            logits = self._model.forward(chunks, [ends[request.sequence] - 1 for request in ready])
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"the forward pass failed: {error!s:.300}") from error
         return logits[:, : self._tokenizer.vocab_size]
@@ -242,11 +230,11 @@ class TorchEngine:
         try:
             mask = request.mask() if callable(request.mask) else request.mask
             return unpack_mask(mask, len(logits)).to(logits.device)
-        except ValueError as error:
-            raise EngineError(str(error), sequence=request.sequence) from None
+        except Exception as error:  # a mask is computed by the session's own constraint: its fault is the session's
+            raise EngineError(f"no mask: {error!s:.300}", sequence=request.sequence) from error
 
     def _choose(
-        self, sequence: _Sequence, request: StepRequest, logits: torch.Tensor, allowed: torch.Tensor | None
+        self, sequence: SequenceState, request: StepRequest, logits: torch.Tensor, allowed: torch.Tensor | None
     ) -> Sampled:
         if self.on_logits is not None:
             self.on_logits(request.sequence, logits)
@@ -256,9 +244,10 @@ class TorchEngine:
             token = sequence.sampler.choose(logits if allowed is None else logits.masked_fill(~allowed, -torch.inf))
         logprob = float(logits.log_softmax(-1)[token]) if sequence.sampler.wants_logprobs else None
         sequence.ids.append(token)
+        sequence.served = self._scheduler.now
         return Sampled(request.sequence, token, logprob)
 
-    def _checked(self, request: StepRequest) -> _Sequence:
+    def _checked(self, request: StepRequest) -> SequenceState:
         sequence = self._find(request.sequence)
         if len(sequence.ids) >= self._info.context_length:
             raise EngineError(f"the context of {self._info.context_length} tokens is full", sequence=request.sequence)
@@ -269,7 +258,7 @@ class TorchEngine:
             )
         return sequence
 
-    def _find(self, sequence: SequenceId) -> _Sequence:
+    def _find(self, sequence: SequenceId) -> SequenceState:
         try:
             return self._sequences[sequence]
         except KeyError:

@@ -19,6 +19,7 @@ from asynclm.engine.torch.linear import bfloat16_is_fast
 from asynclm.engine.torch.manager import ResolvedModel, resolve_model
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.engine.torch.options import TorchOptions
+from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
 from asynclm.prompt.chat import JinjaTemplate
 from asynclm.prompt.hf_tokenizer import HfTokenizer, TokenizerError
 
@@ -51,7 +52,14 @@ def open_model(options: TorchOptions) -> TorchEngine:
     track_layers = _tracker(resolved.name, options.progress)
     weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers)
     try:
-        return TorchEngine(weights, info=engine_info, tokenizer=tokenizer, codec=codec, template=template)
+        return TorchEngine(
+            weights,
+            info=engine_info,
+            tokenizer=tokenizer,
+            codec=codec,
+            template=template,
+            limits=step_limits(options.max_batch, options.step_tokens, place),
+        )
     except ValueError as error:
         raise ModelError(f"{resolved.folder}: {error}") from None
 
@@ -88,6 +96,12 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"dtype is {name[:40]!r}; allowed: auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def step_limits(max_batch: int, step_tokens: int, device: torch.device) -> StepLimits:
+    """How much goes into one step on a device."""
+    chunk = GPU_CHUNK if device.type == "cuda" else CPU_CHUNK
+    return StepLimits(max_batch=max_batch, step_tokens=step_tokens, chunk=chunk)
 
 
 def _context_length(config: LlamaConfig, wanted: int | None) -> int:

@@ -1,0 +1,52 @@
+"""One sequence's state: its ids, how many of them its KV cache holds, and its place among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asynclm.engine.base import SequenceId
+from asynclm.engine.torch.kv_cache import SequenceCache
+from asynclm.engine.torch.sampler import Sampler
+
+
+class SequenceState:
+    """What the engine knows of an open sequence.
+
+    Attributes:
+        number: its id.
+        ids: all its tokens: prompt, sampled and injected.
+        prompt_length: how many of them are the prompt's.
+        adapter: the adapter's name, or None for the model as it is.
+        sampler: chooses its tokens.
+        cache: its KV cache.
+        computed: tokens whose keys and values exist, in the cache or where it was swapped to.
+        furthest: the most that were ever computed; what is computed below it is computed again.
+        hits: tokens of the prompt whose keys and values were found in the prefix store.
+        served: when it last got a token, or was opened, in the scheduler's time.
+    """
+
+    def __init__(
+        self,
+        number: SequenceId,
+        prompt_ids: Sequence[int],
+        *,
+        cache: SequenceCache,
+        sampler: Sampler,
+        adapter: str | None = None,
+        served: int = 0,
+    ) -> None:
+        self.number = number
+        self.ids = list(prompt_ids)
+        self.prompt_length = len(prompt_ids)
+        self.adapter = adapter
+        self.sampler = sampler
+        self.cache = cache
+        self.computed = 0
+        self.furthest = 0
+        self.hits = 0
+        self.served = served
+
+    @property
+    def pending(self) -> int:
+        """Tokens still to be computed, at least one: the last sampled token is always among them."""
+        return len(self.ids) - self.computed

@@ -1,9 +1,14 @@
-"""The benchmarks by name. Each is a module with `run(*, quick) -> BenchRecord`, imported when it is asked for."""
+"""The benchmarks by name. Each is a module with `run(*, quick) -> BenchRecord`, imported when it is asked for.
+
+Those that compare with peers take `without_peers` as well.
+"""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from asynclm.bench.record import BenchRecord
@@ -21,12 +26,13 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
 """The benchmarks, each with what it measures; the module has the same name."""
 
 
-def run(name: str, *, quick: bool = False) -> BenchRecord:
+def run(name: str, *, quick: bool = False, without_peers: bool = False) -> BenchRecord:
     """Runs a benchmark.
 
     Args:
         name: its name, one of `BENCHMARKS`.
         quick: fewer rounds, for a first look; not for records that are kept.
+        without_peers: leave peers out; the record of a benchmark that has any is marked incomplete.
 
     Raises:
         UnknownBenchmarkError: there is none of that name.
@@ -34,5 +40,8 @@ def run(name: str, *, quick: bool = False) -> BenchRecord:
     if name not in BENCHMARKS:
         raise UnknownBenchmarkError(f"benchmark {name[:80]!r}: there are {', '.join(BENCHMARKS)}")
     module = importlib.import_module(f"asynclm.bench.{name}")
-    record: BenchRecord = module.run(quick=quick)
-    return record
+    if "without_peers" not in inspect.signature(module.run).parameters:
+        record: BenchRecord = module.run(quick=quick)
+        return record
+    record = module.run(quick=quick, without_peers=without_peers)
+    return replace(record, incomplete=record.incomplete or without_peers)

@@ -13,12 +13,15 @@ from asynclm.bench.record import BenchRecord, Better, Metric
 from asynclm.bench.registry import run
 
 
-def run_and_report(name: str, *, quick: bool = False, json_path: Path | None = None, console: Console) -> int:
+def run_and_report(
+    name: str, *, quick: bool = False, without_peers: bool = False, json_path: Path | None = None, console: Console
+) -> int:
     """Runs a benchmark, prints its table and writes its record.
 
     Args:
         name: the benchmark's name.
         quick: fewer rounds, for a first look.
+        without_peers: leave peers out, which marks the record incomplete.
         json_path: where to write the record, or None.
         console: where to print.
 
@@ -28,7 +31,7 @@ def run_and_report(name: str, *, quick: bool = False, json_path: Path | None = N
     Raises:
         UnknownBenchmarkError: there is no such benchmark.
     """
-    record = run(name, quick=quick)
+    record = run(name, quick=quick, without_peers=without_peers)
     console.print(table(record))
     for missed in record.missed:
         console.print(
@@ -42,7 +45,7 @@ def run_and_report(name: str, *, quick: bool = False, json_path: Path | None = N
 
 def table(record: BenchRecord) -> Table:
     """The metrics of a record as a table, with what it was measured on beneath it."""
-    caption = f"{record.commit} · {record.machine}"
+    caption = f"{record.commit} · {record.machine}" + (" · incomplete: without peers" if record.incomplete else "")
     out = Table(title=f"bench {record.bench}", caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("metric", "value", "p10 … p90", "floor", ""):
         out.add_column(heading, justify="left" if heading in ("metric", "") else "right", overflow="fold")

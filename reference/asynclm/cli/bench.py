@@ -13,6 +13,9 @@ from asynclm.cli.faults import CliError
 def bench(
     name: Annotated[str | None, typer.Argument(help="Which one; without a name, they are listed.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds, for a first look.")] = False,
+    without_peers: Annotated[
+        bool, typer.Option("--without-peers", help="Leave other engines out; the record is marked incomplete.")
+    ] = False,
     json: Annotated[Path | None, typer.Option(help="Write the record to this file.")] = None,
 ) -> None:
     """Measure this implementation on this machine. Exits 1 when a metric misses its floor."""
@@ -26,7 +29,7 @@ def bench(
             typer.echo(f"{known}  {what}")
         return
     try:
-        code = run_and_report(name, quick=quick, json_path=json, console=Console())
+        code = run_and_report(name, quick=quick, without_peers=without_peers, json_path=json, console=Console())
     except UnknownBenchmarkError as error:
         raise CliError(str(error)) from None
     if code:

@@ -8,7 +8,15 @@ from tests.session.player import CODEC, Player, config, every, names, only
 from asynclm.session import effects as fx
 from asynclm.session.config import OnEnd
 from asynclm.session.errors import LocalProtocolError, RemoteProtocolError
-from asynclm.session.events import CancelRequested, CreditGranted, HalfClosed, OutputHeld, TimeAdvanced, TokenSampled
+from asynclm.session.events import (
+    CancelRequested,
+    CreditGranted,
+    FinishRequested,
+    HalfClosed,
+    OutputHeld,
+    TimeAdvanced,
+    TokenSampled,
+)
 from asynclm.session.machine import Session
 from asynclm.session.state import FinishReason, State
 
@@ -183,6 +191,24 @@ def test_the_clock_does_not_go_back() -> None:
     assert player.advance(0) == []
     with pytest.raises(LocalProtocolError, match="went back"):
         player.session.receive(TimeAdvanced(now_ms=4))
+
+
+def test_time_passes_by_itself_only_where_nothing_happens_by_then() -> None:
+    player = Player()
+    player.write("[CALL]a[HEAD]f()[END]")
+    session = player.session
+    assert session.next_timer_ms == 300_000
+    assert session.pass_time(299_999)
+    assert not session.pass_time(299_998)
+    assert not session.pass_time(300_000)
+    assert session.next_timer_ms == 300_000
+    assert session.receive(TimeAdvanced(now_ms=299_999)) == []
+    assert [e.status for e in every(fx.InterruptAccepted, session.receive(TimeAdvanced(now_ms=300_000)))] == [
+        Status.TIMEOUT
+    ]
+    assert session.ledger().calls[0].timings.resolved_ms == 300_000
+    session.receive(FinishRequested())
+    assert not session.pass_time(300_001)
 
 
 def test_a_session_may_begin_at_any_time() -> None:

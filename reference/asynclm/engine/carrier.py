@@ -21,6 +21,7 @@ from asynclm.session.effects import (
     Inject,
     Resume,
     Suspend,
+    Tokens,
 )
 from asynclm.session.events import Event, FinishRequested, InterruptReceived, OutputHeld, TimeAdvanced
 from asynclm.session.machine import RemoteProtocolError
@@ -35,27 +36,31 @@ class Carrier:
 
     Args:
         tool_host: runs server-owned calls, if there are any.
-        clock_ns: the loop's clock.
         post: gives an event to a session, behind what is in the inbox.
-        forget: a session is over and has been told.
+        done: called when everything that was to be done with a session for now has been done and told.
+
+    Attributes:
+        now_ns: the loop's clock, as it was last read: before each job and each step, and after it.
     """
 
     def __init__(
         self,
         tool_host: ToolHost | None,
-        clock_ns: Callable[[], int],
         post: Callable[[str, Event], None],
-        forget: Callable[[Running], None],
+        done: Callable[[Running], None],
     ) -> None:
         self._tool_host = tool_host
-        self._clock_ns = clock_ns
         self._post = post
-        self._forget = forget
+        self._done = done
+        self.now_ns = 0
 
     def tick(self, running: Running) -> None:
         """Tells a session the time."""
-        if not running.over:
-            self.receive(running, TimeAdvanced(now_ms=running.now_ms(self._clock_ns())))
+        if running.over:
+            return
+        now = running.now_ms(self.now_ns)
+        if not running.machine.pass_time(now):
+            self.receive(running, TimeAdvanced(now_ms=now))
 
     def receive(self, running: Running, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
         """Applies one event and carries its effects out; a fault ends this session and no other."""
@@ -90,9 +95,12 @@ class Carrier:
 
     def apply(self, running: Running, effects: Sequence[Effect]) -> None:
         """Carries effects out; if one cannot be, the others are told all the same, and the session ends."""
-        now = running.now_ms(self._clock_ns())
+        now = running.now_ms(self.now_ns)
         fault: Exception | None = None
         for effect in effects:
+            if type(effect) is Tokens:  # by far the most frequent, and nothing to carry out
+                running.outbox.append(TimedReport(effect, now))
+                continue
             if not isinstance(effect, Inject | Suspend | Resume):
                 running.outbox.append(TimedReport(effect, now))
                 running.over = running.over or isinstance(effect, Finished)
@@ -146,8 +154,7 @@ class Carrier:
                 continue
             if behind and not running.held:
                 self.receive(running, OutputHeld(held=True))
-        if running.over:
-            self._forget(running)
+        self._done(running)
 
 
 def _nobody(_: Sequence[TimedReport]) -> None:

@@ -7,7 +7,7 @@ has arrived waits for at most the step that is running.
 
 from __future__ import annotations
 
-import functools
+import heapq
 import logging
 import queue
 import threading
@@ -18,18 +18,10 @@ from typing import TypeVar
 
 from asynclm.engine.base import Engine, EngineError, Sampled, StepRequest
 from asynclm.engine.carrier import Carrier
+from asynclm.engine.planning import Planner
 from asynclm.engine.running import Running, SessionRequest, ToolHost
-from asynclm.engine.script import Forbidden, Force, Free, Own
-from asynclm.engine.text_mask import free_text_bits
-from asynclm.session.events import (
-    Event,
-    FinishRequested,
-    StepMasked,
-    StreamEnded,
-    TokenSampled,
-)
+from asynclm.session.events import Event, FinishRequested, TokenSampled
 from asynclm.session.machine import Session
-from asynclm.session.mask import Kind, Mask
 from asynclm.session.state import FinishReason
 
 log = logging.getLogger(__name__)
@@ -38,6 +30,9 @@ T = TypeVar("T")
 
 LONGEST_WAIT_S = 3600.0
 """The loop looks at its timers at least this often; the system's own waits take no time of any length."""
+
+MOST_DRAINING_S = 0.005
+"""What the inbox may take before a step, if a session can step; the rest waits for the next one [SES-006]."""
 
 LATEST_MS = 1 << 62
 """Where manual clocks stop, so that what is due some time after it can still be told."""
@@ -54,10 +49,13 @@ class EngineLoop:
         self._clock_ns = clock_ns
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sessions: dict[str, Running] = {}
+        self._ready: dict[str, Running] = {}
+        self._alarms: list[tuple[int, str]] = []
         self._thread = threading.Thread(target=self._run, name="asynclm-engine", daemon=True)
         self._stopped = False
         self._gate = threading.Lock()
-        self._carrier = Carrier(tool_host, clock_ns, self.post, self._forget)
+        self._carrier = Carrier(tool_host, self.post, self._look_after)
+        self._planner = Planner(self._carrier)
 
     # --- from any thread -------------------------------------------------------------------------------------
 
@@ -143,13 +141,16 @@ class EngineLoop:
 
     def _drain_inbox(self) -> bool:
         """Carries out what is in the inbox by now; waits for something to do if no session can step."""
-        timeout = 0.0 if any(r.machine.can_step for r in self._sessions.values()) else self._seconds_to_timer()
+        timeout = 0.0 if self._ready else self._seconds_to_timer()
+        stop_ns = self._clock_ns() + int(MOST_DRAINING_S * 1e9)
         try:
             job = self._inbox.get(block=timeout != 0.0, timeout=timeout)
             for _ in range(self._inbox.qsize()):  # what comes meanwhile waits, so that no flood stops decoding
                 if job is None:
                     return False
                 self._do(job)
+                if self._ready and self._clock_ns() > stop_ns:
+                    return True
                 job = self._inbox.get_nowait()
             if job is None:
                 return False
@@ -159,78 +160,66 @@ class EngineLoop:
         return True
 
     def _do(self, job: Callable[[], None]) -> None:
+        self._carrier.now_ns = self._clock_ns()
         try:
             job()
         except Exception as error:
             log.exception("a job of the engine loop failed", exc_info=error)
 
     def _seconds_to_timer(self) -> float | None:
-        due = [d for r in self._sessions.values() if (d := r.due_ns) is not None]
-        if not due:
+        if not self._alarms:
             return None
-        return min(LONGEST_WAIT_S, max(0.0, (min(due) - self._clock_ns()) / 1e9))
+        return min(LONGEST_WAIT_S, max(0.0, (self._alarms[0][0] - self._clock_ns()) / 1e9))
 
     def _fire_timers(self) -> None:
-        now = self._clock_ns()
-        for running in list(self._sessions.values()):
-            due = running.due_ns
-            if due is not None and due <= now:
-                self._carrier.tick(running)
-                self._carrier.flush(running)
+        now = self._carrier.now_ns = self._clock_ns()
+        while self._alarms and self._alarms[0][0] <= now:
+            alarm, session_id = heapq.heappop(self._alarms)
+            running = self._sessions.get(session_id)
+            if running is None or running.alarm_ns != alarm:
+                continue
+            running.alarm_ns = None
+            self._carrier.tick(running)
+            self._carrier.flush(running)
+
+    def _look_after(self, running: Running) -> None:
+        """Something was done with a session: notes whether it can step, and when it has to be looked at again.
+
+        So a step costs nothing for the sessions that wait.
+        """
+        if running.over:
+            if self._sessions.get(running.id) is running:
+                del self._sessions[running.id]
+                self._ready.pop(running.id, None)
+            return
+        if running.machine.can_step:
+            self._ready[running.id] = running
+        else:
+            self._ready.pop(running.id, None)
+        due = running.due_ns
+        if due is not None and (running.alarm_ns is None or due < running.alarm_ns):
+            running.alarm_ns = due
+            heapq.heappush(self._alarms, (due, running.id))
 
     def _step(self) -> None:
         """One decode step over every session that can take one, engine by engine."""
         batches: dict[int, tuple[Engine, list[tuple[Running, StepRequest]]]] = {}
-        for running in list(self._sessions.values()):
-            if not running.machine.can_step:
-                continue
+        for running in list(self._ready.values()):
             self._carrier.tick(running)
+            if running.over or not running.machine.can_step:
+                self._carrier.flush(running)
+                continue
             try:
-                request = self._plan(running)
+                request = self._planner.plan(running)
             except Exception as error:
                 self._carrier.fail(running, error)
                 continue
             if request is not None:
                 batches.setdefault(id(running.engine), (running.engine, []))[1].append((running, request))
-            self._carrier.flush(running)
+            if running.outbox or request is None:
+                self._carrier.flush(running)
         for engine, batch in batches.values():
             self._step_engine(engine, batch)
-
-    def _plan(self, running: Running) -> StepRequest | None:
-        """What the session asks of the next step, or None if it takes none after all."""
-        machine = running.machine
-        if running.over:
-            return None
-        if running.unanswered is not None:
-            return running.unanswered if machine.can_step else None
-        if machine.can_step:
-            self._carrier.apply(running, machine.safe_point())
-        while machine.can_step and not running.over:
-            running.mask = mask = machine.mask()
-            running.sampling_freely = False
-            if running.player is None:
-                return StepRequest(running.sequence, running.constraint.bits(mask))
-            wish = running.player.next(functools.partial(running.constraint.allows, mask), machine.resolve_reference)
-            match wish:
-                case Force(token_id):
-                    return StepRequest(running.sequence, None, token_id)
-                case Free(in_string):
-                    running.sampling_freely = True
-                    return StepRequest(running.sequence, free_text_bits(running.engine, in_string=in_string))
-                case Own():
-                    return StepRequest(running.sequence, running.constraint.bits(mask))
-                case Forbidden(what):
-                    self._carrier.receive(running, StepMasked(token=what))
-                case None:
-                    return self._plan_script_end(running, mask)
-        return None
-
-    def _plan_script_end(self, running: Running, mask: Mask) -> StepRequest | None:
-        """An exhausted script samples end of sequence, or finishes SCRIPT_END if that is masked [SCR-007]."""
-        if Kind.EOS in mask.kinds:
-            return StepRequest(running.sequence, None, min(running.engine.codec.eos_ids))
-        self._carrier.receive(running, StreamEnded(reason=FinishReason.SCRIPT_END))
-        return None
 
     def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:
         while batch:
@@ -239,6 +228,7 @@ class EngineLoop:
             except Exception as error:
                 batch = self._drop_failed(engine, batch, error)
                 continue
+            self._carrier.now_ns = self._clock_ns()
             tokens = {token.sequence: token for token in sampled}
             for running, request in batch:
                 if request.sequence in tokens:
@@ -280,7 +270,8 @@ class EngineLoop:
             raise RuntimeError("the engine loop has stopped")
         if request.session_id in self._sessions:
             raise ValueError(f"session id {request.session_id!r} is taken")
-        self._sessions[request.session_id] = Running(request, self._clock_ns())
+        running = self._sessions[request.session_id] = Running(request, self._carrier.now_ns)
+        self._look_after(running)
 
     def _find(self, session_id: str) -> Running:
         try:
@@ -318,7 +309,3 @@ class EngineLoop:
         self._carrier.tick(running)
         self._carrier.receive(running, event, on_error)
         self._carrier.flush(running)
-
-    def _forget(self, running: Running) -> None:
-        if self._sessions.get(running.id) is running:
-            del self._sessions[running.id]

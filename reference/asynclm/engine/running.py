@@ -79,6 +79,7 @@ class Running:
     Attributes:
         over: its `Finished` has been made; nothing comes after it.
         held: it waits for its reader.
+        alarm_ns: when, on the loop's clock, the loop looks after its timers; None if none runs.
     """
 
     def __init__(self, request: SessionRequest, started_ns: int) -> None:
@@ -97,6 +98,7 @@ class Running:
         self.sampling_freely = False
         self.over = False
         self.held = False
+        self.alarm_ns: int | None = None
         self.unanswered: StepRequest | None = None
         self._manual_ms: int | None = 0 if request.manual_clock else None
         self._started_ns = started_ns

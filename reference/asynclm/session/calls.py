@@ -173,6 +173,11 @@ class CallRegistry:
         return [call for call in self._open.values() if call.id is not None]
 
     @property
+    def any_pending(self) -> bool:
+        """Whether there is a named call that is not settled."""
+        return any(call.id is not None for call in self._open.values())
+
+    @property
     def unresolved(self) -> list[CallRecord]:
         """Named calls without a terminal result."""
         return [call for call in self._open.values() if call.id is not None and not call.resolved]

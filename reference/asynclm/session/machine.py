@@ -118,6 +118,19 @@ class Session:
             self._probes.answer()
         return core.out.take()
 
+    def pass_time(self, now_ms: int) -> bool:
+        """Moves the clock, as `TimeAdvanced` does, if nothing else happens by then.
+
+        Cheap enough for every step. False if a timer is due, or the machine would not take this time: nothing has
+        changed then, and `TimeAdvanced` has to be given.
+        """
+        core = self._core
+        due = core.timers.next_due_ms
+        if now_ms < core.now_ms or core.finished or (due is not None and due <= now_ms):
+            return False
+        core.now_ms = now_ms
+        return True
+
     # --- what the shell needs to know ------------------------------------------------------------------------
 
     @property
@@ -141,7 +154,7 @@ class Session:
         opened = self._reader.open_block
         if opened is not None:
             return self._reader.block_mask(opened)
-        pending = bool(self._core.calls.pending)
+        pending = self._core.calls.any_pending
         key = (pending, self._reader.block_number)
         if self._outside is None or self._outside[0] != key:
             config = self._core.config

@@ -88,9 +88,7 @@ class Running:
         self.constraint = request.constraint
         self.sink = request.sink
         self.machine = Session(request.config, request.engine.codec)
-        self.sequence: SequenceId = request.engine.open(
-            request.prompt_ids, request.sampling, adapter=request.adapter
-        )
+        self.sequence: SequenceId = request.engine.open(request.prompt_ids, request.sampling, adapter=request.adapter)
         self.player = ScriptPlayer(request.script, request.engine.codec) if request.script is not None else None
         self.outbox: list[TimedReport] = []
         self.decoder = request.engine.codec.decoder()

@@ -61,13 +61,13 @@ def resolve_model(model: str, *, offline: bool = False, progress: bool = True) -
         UnknownModelError: the name is none of the three.
         ModelError: the model cannot be fetched, or is not cached and `offline` is set.
     """
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+    offline = _is_offline(offline)
     if model == DEFAULT_MODEL:
         return _embedded(offline=offline, say=_speaker(progress), progress=progress)
     path = Path(model).expanduser()
     if model and path.is_dir():
         return ResolvedModel(name=path.resolve().name, folder=path, source=f"folder {path}")
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    looks_like_path = _looks_like_path(model)
     if _HUB_ID_FORM.fullmatch(model) and not looks_like_path:
         return ResolvedModel(name=model, folder=_from_hub(model, offline=offline), source=f"Hugging Face {model}")
     reason = "there is no such folder" if looks_like_path else "it is no name that is known here"
@@ -75,6 +75,39 @@ def resolve_model(model: str, *, offline: bool = False, progress: bool = True) -
         f"model {model[:200]!r}: {reason}. Allowed: {DEFAULT_MODEL}, a path to a checkpoint folder, or a Hugging Face "
         f"id such as {_HUB_ID}"
     )
+
+
+def resolve_adapter(name: str, place: str, *, offline: bool = False) -> Path:
+    """Finds an adapter's folder, fetching it if need be.
+
+    Args:
+        name: what clients ask for, after the model's name and a plus sign.
+        place: a path to a folder in `peft` format, or a Hugging Face id (`owner/name`).
+        offline: use only what is on this machine; `HF_HUB_OFFLINE=1` means the same.
+
+    Raises:
+        ModelError: the place is neither, or cannot be fetched.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return path
+    if not _HUB_ID_FORM.fullmatch(place) or _looks_like_path(place):
+        raise ModelError(
+            f"adapter {name[:80]}: there is no folder {place[:200]!r}. Allowed: a folder in peft format, or a Hugging "
+            "Face id (owner/name)"
+        )
+    try:
+        return _from_hub(place, offline=_is_offline(offline))
+    except ModelError as error:
+        raise ModelError(f"adapter {name[:80]}: {error}") from None
+
+
+def _is_offline(wanted: bool) -> bool:
+    return wanted or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def _embedded(*, offline: bool, say: Callable[[str], None], progress: bool) -> ResolvedModel:

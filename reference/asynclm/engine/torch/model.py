@@ -65,7 +65,14 @@ class _Attention:
 
 
 class LlamaModel:
-    """A Llama checkpoint's weights, ready to compute logits."""
+    """A Llama checkpoint's weights, ready to compute logits.
+
+    Attributes:
+        config: its sizes.
+        dtype: of weights, activations and KV cache.
+        device: where they live.
+        adapters: LoRA adapters that chunks may ask for, by name.
+    """
 
     def __init__(
         self, config: LlamaConfig, weights: Weights, *, dtype: torch.dtype, device: torch.device, track: Track[int]
@@ -73,6 +80,7 @@ class LlamaModel:
         self.config = config
         self.dtype = dtype
         self.device = device
+        self.adapters: dict[str, Adapter] = {}
         c = config
         self._frequencies = inverse_frequencies(c.rope, c.head_dim).to(device)
         self._embedding = weights.get("model.embed_tokens.weight", (c.vocab_size, c.hidden_size))

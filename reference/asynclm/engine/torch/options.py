@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import MappingProxyType
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 KV_POLICIES = ("auto", "keep", "swap", "recompute")
 QUANTIZATIONS = ("int8",)
+
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,9 @@ class TorchOptions:
         self._check_choice("kv_policy", KV_POLICIES)
         if self.quantize is not None:
             self._check_choice("quantize", QUANTIZATIONS)
+        for name in self.adapters:
+            if not _ADAPTER_NAME.fullmatch(name):
+                raise ValueError(f"adapters: name {name[:80]!r}; allowed: letters, digits, '.', '_' and '-', up to 64")
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

@@ -86,8 +86,8 @@ class AutoPolicy:
     def decide(self, context_tokens: int, expected_wait_ms: int | None, pressure: float) -> Action:
         """See `KvPolicy.decide`.
 
-        The paper's rule, with the wait weighed by `price(pressure)`: at full price it is the paper's to the letter, at
-        none it keeps everything.
+        The paper's rule, with the wait weighed by `price(pressure)`: at full price it is the paper's, at none it keeps
+        everything.
         """
         wait = UNKNOWN_WAIT_MS if expected_wait_ms is None else max(0, expected_wait_ms)
         if self.return_ms(context_tokens) >= wait * price(pressure):

@@ -1,6 +1,6 @@
 """Where swapped KV caches lie: pinned main memory beside a GPU; a file on CPU, where main memory is the device.
 
-The file has no name from the moment it is made, so nothing is left on the disk however the process ends. It is one for
+The file loses its name as soon as it is made, so nothing is left on the disk however the process ends. It is one for
 all caches, since a thousand waiting sessions would use up the file descriptors of a process.
 """
 
@@ -10,6 +10,7 @@ import errno
 import itertools
 import os
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,10 @@ class FileSwap:
         Raises:
             OSError: the folder is missing or cannot be written.
         """
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="asynclm-swap-")  # noqa: SIM115 - `close` closes it
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix="asynclm-swap-")
+        os.unlink(name)
+        self._descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
         self._free_bytes = free_bytes or _free_bytes
         self._minimum_free = minimum_free
         self._stored: dict[SwapHandle, _Stored] = {}
@@ -131,7 +135,7 @@ class FileSwap:
         try:
             if self._extents.end > end_before:
                 self._grow(self._extents.end - end_before)
-            _write(self._file.fileno(), data, start)
+            _write(self._descriptor, data, start)
         except OSError as error:
             self._give_back(start, extent)
             raise SwapFullError(f"{extent >> 10} KiB do not fit: {error.strerror}") from None
@@ -147,7 +151,7 @@ class FileSwap:
             rows = torch.empty(stored.shape, dtype=stored.dtype)
         except RuntimeError as error:  # torch's allocators raise nothing more specific on CPU
             raise MemoryError(f"KV cache of {stored.size} bytes: {error!s:.200}") from None
-        _read(self._file.fileno(), _bytes(rows), stored.start)
+        _read(self._descriptor, _bytes(rows), stored.start)
         return rows
 
     def free(self, handle: SwapHandle) -> None:
@@ -161,17 +165,17 @@ class FileSwap:
         """See `SwapStore.close`."""
         self._stored.clear()
         self._nbytes = 0
-        self._file.close()
+        self._close()
 
     def _grow(self, by: int) -> None:
-        if self._free_bytes(self._file.fileno()) < by + self._minimum_free:
+        if self._free_bytes(self._descriptor) < by + self._minimum_free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _give_back(self, start: int, size: int) -> None:
         end_before = self._extents.end
         self._extents.give_back(start, size)
         if self._extents.end < end_before:
-            os.ftruncate(self._file.fileno(), self._extents.end)
+            os.ftruncate(self._descriptor, self._extents.end)
 
 
 class Extents:

@@ -256,7 +256,7 @@ def test_a_fault_while_a_sequence_is_closed_changes_nothing(bench: Bench) -> Non
 
 
 def test_an_engine_that_cannot_open_a_sequence_refuses_one_session(bench: Bench, monkeypatch: Any) -> None:
-    def full(*_: object) -> SequenceId:
+    def full(*_: object, **__: object) -> SequenceId:
         raise EngineError("no room")
 
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.session.player import CODEC, Player, config, every, names, only
 
+from asynclm.cml.control import Status
 from asynclm.session import effects as fx
 from asynclm.session.config import OnEnd
 from asynclm.session.errors import LocalProtocolError, RemoteProtocolError

@@ -49,12 +49,27 @@ def test_what_only_looks_like_a_reference_is_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "parameter",
+    ("parameter", "message"),
     [
-        {"$ref": "#/properties/a"},
-        {"$id": "http://localhost/inner", "$ref": "elsewhere"},
-        {"type": "object", "properties": {"default": {"$id": "http://localhost/x", "$ref": "#/nowhere"}}},
+        ({"$id": "http://localhost/inner", "$ref": "elsewhere"}, "lead inside the schema"),
+        ({"properties": {"default": {"$id": "http://localhost/x", "$ref": "#/nowhere"}}}, "no such place"),
+        ({"$ref": "#/properties/b/const"}, "no schema"),
+        ({"prefixItems": [{"$ref": "#/properties/b/examples/0"}]}, "no schema"),
     ],
 )
-def test_what_shows_only_at_a_call_fails_that_call(parameter: dict[str, Any]) -> None:
-    assert "leads nowhere or to itself" in (tool(parameter).violation({"a": {"default": 1}}) or "")
+def test_a_reference_from_or_to_an_odd_place_is_refused(parameter: dict[str, Any], message: str) -> None:
+    """References below an address of their own are relative to it; what is data was never looked at as a schema."""
+    b = {"const": {"type": "integer"}, "examples": [{"type": "integer"}]}
+    with pytest.raises(ValueError, match=message):
+        ToolSpec(name="f", parameters={"type": "object", "properties": {"a": parameter, "b": b}})
+
+
+def test_references_below_an_address_are_relative_to_it() -> None:
+    inner = {"$id": "http://localhost/inner", "$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
+    assert tool(inner).violation({"a": 1}) is None
+    assert "not of type" in (tool(inner).violation({"a": "1"}) or "")
+    assert tool({"$ref": "#/$defs/all"}, **{"$defs": {"all": True}}).violation({"a": 1}) is None
+
+
+def test_a_reference_to_itself_shows_at_a_call_and_fails_it() -> None:
+    assert "leads nowhere or to itself" in (tool({"$ref": "#/properties/a"}).violation({"a": 1}) or "")

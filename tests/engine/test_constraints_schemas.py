@@ -121,7 +121,7 @@ def test_definitions_that_nobody_uses_do_no_harm():
 
 UNENFORCED: list[tuple[dict[str, Any], list[str], str]] = [
     (of({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}), ["x/uniqueItems"], "[1,1]"),
-    (of({"type": "string", "pattern": "(?=a)b"}), ["x/pattern"], '"zz"'),
+    (of({"type": "string", "pattern": r"a\bb"}), ["x/pattern"], '"zz"'),
     (of({"type": "string", "format": "isbn"}), ["x/format"], '"zz"'),
     (of({"type": "integer", "not": {"const": 3}}), ["x/not"], "3"),
     (of({"type": "array", "items": {"type": "integer"}, "contains": {"const": 1}}), ["x/contains"], "[2]"),
@@ -321,4 +321,4 @@ def test_the_search_for_what_does_not_compile_is_bounded(monkeypatch: pytest.Mon
 def test_grammars_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(guidance, "complaint", lambda _: "")
     with pytest.raises(GrammarError, match="does not compile"):
-        compiled(of({"type": "string", "pattern": "(?=a)b"}))
+        compiled(of({"type": "string", "pattern": r"a\bb"}))

@@ -14,6 +14,7 @@ import pytest
 from tests.server.ambient import check
 from tests.server.harness import PROMPT, Harness, RawSession, Serve
 
+from asynclm.cml import schema_check
 from asynclm.cml.control import Control
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.conformance.v1 import scripted_model_pb2
@@ -281,6 +282,29 @@ async def test_two_hundred_sessions_at_once(serve: Serve) -> None:
     for s in await asyncio.gather(*(live() for _ in range(200))):
         assert s.events[-1].report.reason is FinishReason.STOP
         sound(s)
+
+
+async def test_a_schema_that_asks_for_endless_work_costs_its_own_call(
+    h: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """[SES-006, CALL-094]: arguments are checked beside every other session."""
+    monkeypatch.setattr(schema_check, "MOST_WORK", 5_000)
+    steps = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(64)}
+    bomb = ToolSpec(
+        name="bomb",
+        parameters={
+            "type": "object",
+            "properties": {"v": {"$ref": "#/$defs/d0"}, "w": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}},
+            "$defs": {**steps, "d64": {}},
+        },
+    )
+    await h.load("s", *call("a", "bomb(v=1)"), *call("b", f'bomb(w="{"a" * 400}")'), ScriptText("."), ScriptEnd())
+    s = await h.session(tools=(bomb,), constraints=Constraints.NONE)
+    finished = await s.until(Finished)
+    committed = [e.report for e in s.events if isinstance(e.report, InterruptCommitted)]
+    assert [json.loads(report.payload)["type"] for report in committed] == ["invalid_arguments"] * 2
+    assert [row.result for row in finished.calls] == [Result.ERROR] * 2
+    sound(s)
 
 
 # --- clients that do not read --------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""References inside a tool's JSON schema: they stay inside it.
+"""Where a tool's JSON schema has schemas, and references between them: they stay inside it.
 
-A schema comes from a peer. A `$ref` to elsewhere would have whoever checks arguments fetch what the peer names.
+A schema comes from a peer. A `$ref` to elsewhere would have whoever checks arguments fetch what the peer names, and one
+to data (an example, say) would make a schema of what nobody has looked at as one.
 """
 
 from __future__ import annotations
@@ -12,43 +13,76 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-REGISTRY: Registry[Any] = Registry()
+_NOTHING: Registry[Any] = Registry()
 """What references may lead to beside the schema itself: nothing, and it fetches nothing."""
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_VALUES = frozenset({"const", "enum", "default", "examples"})
+DATA = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose values are data, not schemas."""
+
+NAMED = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose values are schemas by name; a name means nothing as a keyword."""
+
+
+def registry_of(schema: Mapping[str, Any]) -> Registry[Any]:
+    """Where references may lead: places in the schema, all known beforehand.
+
+    A registry that has not looked for anchors yet does so at each reference to one, through the whole schema.
+    """
+    root: Resource[Any] = Resource.from_contents(dict(schema), default_specification=DRAFT202012)
+    return _NOTHING.with_resource(root.id() or "", root).crawl()
+
+
+def nodes(node: object, path: str, *, named: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every object of a schema that may be one itself, with its path; data are left out.
+
+    Args:
+        node: a schema, or what stands in one.
+        path: where it stands.
+        named: it holds schemas by name.
+    """
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from nodes(item, f"{path}/{index}")
+    elif isinstance(node, Mapping):
+        if not named:
+            yield path, node
+        for key, value in node.items():
+            if named or key not in DATA:
+                yield from nodes(value, f"{path}/{key}", named=not named and key in NAMED)
 
 
 def check_references(schema: Mapping[str, Any]) -> None:
-    """Checks that every reference leads to a place in the schema itself.
+    """Checks that every reference leads to a schema inside the schema itself.
 
     Raises:
         ValueError: one leads elsewhere, or nowhere.
     """
     root: Resource[Any] = Resource.from_contents(dict(schema), default_specification=DRAFT202012)
-    resolver = REGISTRY.resolver_with_root(root)
-    for keyword, target in _references(schema):
+    schemas = {id(found) for _, found in nodes(schema, "")} | {id(root.contents)}
+    for keyword, target, resolver in _references(root.contents, registry_of(root.contents).resolver_with_root(root)):
         if not target.startswith("#"):
             raise ValueError(f"{keyword} {target[:80]!r}: references lead inside the schema, as in '#/$defs/name'")
         try:
-            resolver.lookup(target)
+            found = resolver.lookup(target).contents
         except Unresolvable:
             raise ValueError(f"{keyword} {target[:80]!r}: there is no such place in the schema") from None
+        if not isinstance(found, bool) and id(found) not in schemas:
+            raise ValueError(f"{keyword} {target[:80]!r}: what stands there is no schema")
 
 
-def _references(node: object) -> Iterator[tuple[str, str]]:
+def _references(node: object, resolver: Any, *, named: bool = False) -> Iterator[tuple[str, str, Any]]:
+    """Every reference with what resolves it: those of a part with an address of its own are relative to it."""
     if isinstance(node, list):
         for item in node:
-            yield from _references(item)
+            yield from _references(item, resolver)
     elif isinstance(node, Mapping):
+        if not named:
+            if isinstance(node.get("$id"), str):
+                resolver = resolver.in_subresource(Resource.from_contents(node, default_specification=DRAFT202012))
+            for keyword in _REFERENCES:
+                if isinstance(node.get(keyword), str):
+                    yield keyword, node[keyword], resolver
         for key, value in node.items():
-            if key in _REFERENCES and isinstance(value, str):
-                yield key, value
-            elif key not in _VALUES and not _renamed(value):
-                yield from _references(value)
-
-
-def _renamed(node: object) -> bool:
-    """Whether a subschema has an address of its own, to which its references are relative; left to the check itself."""
-    return isinstance(node, Mapping) and isinstance(node.get("$id"), str)
+            if named or key not in DATA:
+                yield from _references(value, resolver, named=not named and key in NAMED)

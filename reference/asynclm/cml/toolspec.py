@@ -9,12 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import jsonschema
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
-from referencing.exceptions import Unresolvable
-
-from asynclm.cml.schema_references import REGISTRY, check_references
+from asynclm.cml.schema_check import SchemaCheck
 
 EMPTY_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 """The schema of a tool without parameters."""
@@ -73,14 +68,9 @@ class ToolSpec:
         if self.parameters.get("type", "object") != "object":
             raise ValueError(f"tool {self.name[:80]!r}: parameters must be a JSON schema of type 'object'")
         try:
-            self._validator.check_schema(dict(self.parameters))
-        except SchemaError as error:
-            path = "/".join(str(p) for p in error.absolute_path)
-            raise ValueError(f"tool {self.name[:80]!r}: parameters/{path}: {error.message[:200]}") from None
-        try:
-            check_references(self.parameters)
+            self._check  # noqa: B018 - made here, so that what is wrong with the schema is said at once
         except ValueError as error:
-            raise ValueError(f"tool {self.name[:80]!r}: parameters: {error}") from None
+            raise ValueError(f"tool {self.name[:80]!r}: {error}") from None
         unknown = [p for p in self.parameter_order if p not in self.properties]
         if unknown:
             raise ValueError(f"tool {self.name[:80]!r}: parameter_order names {unknown[:5]}, not in parameters")
@@ -97,10 +87,8 @@ class ToolSpec:
         return tuple(self.parameters.get("required", ()))
 
     @cached_property
-    def _validator(self) -> Any:
-        return validator_for(self.parameters, default=jsonschema.Draft202012Validator)(
-            self.parameters, registry=REGISTRY
-        )
+    def _check(self) -> SchemaCheck:
+        return SchemaCheck(self.parameters)
 
     def violation(self, arguments: Mapping[str, Any]) -> str | None:
         """Checks arguments against the schema.
@@ -108,15 +96,7 @@ class ToolSpec:
         Returns:
             None if they fit, else one sentence that names the argument and what is allowed.
         """
-        try:
-            errors = sorted(self._validator.iter_errors(arguments), key=lambda e: [str(p) for p in e.absolute_path])
-        except (Unresolvable, RecursionError):
-            return f"arguments: the schema of {self.name[:80]} has a reference that leads nowhere or to itself"
-        if not errors:
-            return None
-        first = errors[0]
-        where = ".".join(str(p) for p in first.absolute_path) or "arguments"
-        return f"{where}: {first.message[:300]}"
+        return self._check.violation(arguments)
 
     def to_json_schema_text(self) -> str:
         """The parameter schema as compact JSON text."""

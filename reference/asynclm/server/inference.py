@@ -77,7 +77,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> AsyncIterator[session_pb2.ServerEvent]:
         """A session that takes no further client events."""
         try:
-            start = start_from_pb(request.start)
+            start = await _read(request.start)
             _check_generate(start)
             # Cancelling the rpc ends the session, whatever the start says [WIRE-102].
             opened = await self._hub.open(dataclasses.replace(start, on_disconnect=OnDisconnect.CANCEL))
@@ -106,7 +106,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if which != "start":
             raise FieldError("event", f"is {which or 'empty'}; the first event of Session is start", BAD_EVENT)
         _check_sequence(first.client_seq, 0)
-        return start_from_pb(first.start)
+        return await _read(first.start)
 
     async def _read_events(self, requests: AsyncIterator[session_pb2.ClientEvent], opened: OpenedSession) -> None:
         """Passes the client's events on, no faster than they are applied and answered; its faults end the stream."""
@@ -147,6 +147,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         async for numbered in opened.record.stream:
             timed = numbered.timed
             yield to_server_event(timed.report, numbered.sequence, timed.time_ms, timings=opened.record.timings)
+
+
+async def _read(start: session_pb2.Start) -> StartRequest:
+    """Reads a `Start` beside the event loop: megabytes of schemas take seconds to check."""
+    return await asyncio.to_thread(start_from_pb, start)
 
 
 def _check_sequence(client_seq: int, applied: int) -> None:

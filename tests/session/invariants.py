@@ -85,6 +85,7 @@ class Checker:
         self.since_wake = 0
         self.credit = config.credit
         self.block: Control | None = None
+        self.run = ""
         self.calls: dict[int, Known] = {}
         self.ids: dict[str, Known] = {}
         self.queue: dict[int, Queued] = {}
@@ -181,6 +182,7 @@ class Checker:
     def _on_tokens(self, given: Input, effect: fx.Tokens) -> None:
         self.require(effect.token_index == self.next_index, f"Tokens at {effect.token_index}, not {self.next_index}")
         self.require(effect.in_block is self.block, f"Tokens says it is in {effect.in_block}, not {self.block}")
+        self._on_text(effect)
         if isinstance(given, ev.TokenSampled) and self.unit_due:
             self.unit_due = False
             self.require(len(effect.ids) == (given.piece is None), "one unit gives one id")
@@ -193,6 +195,17 @@ class Checker:
             self.block = effect.control
         elif effect.control is Control.END or effect.end_of_sequence:
             self.block = None
+
+    def _on_text(self, effect: fx.Tokens) -> None:
+        """What is sent never contains a stop string [SES-102]."""
+        if effect.in_block is None:
+            self.run += effect.text
+        found = [stop for stop in self.config.stop if stop in self.run]
+        # What nothing completes is sent as it is: at a control token, and at an end.
+        broken = effect.control is not None or effect.end_of_sequence or not effect.ids
+        self.require(not found or broken, f"the text contains {found}")
+        if broken:
+            self.run = ""
 
     def _on_notice(self, _: Input, effect: fx.Notice) -> None:
         hosted = self.config.unit is Unit.PIECE
@@ -232,6 +245,7 @@ class Checker:
         self.require(effect.payload == given.payload, "the rejected payload was not handed back")
 
     def _on_interrupt_committed(self, _: Input, effect: fx.InterruptCommitted) -> None:
+        self.run = ""
         self.require(effect.token_index == self.next_index, f"committed at {effect.token_index}, not {self.next_index}")
         self.require(effect.number not in self.rows, f"interrupt {effect.number} was committed twice")
         self.rows[effect.number] = effect
@@ -327,6 +341,9 @@ class Checker:
             self._interrupt_row(interrupt)
         if effect.reason is FinishReason.LENGTH:
             self.require(self._spent(), "LENGTH before max_new_tokens")
+        stopped = effect.stop_string is not None
+        self.require(not stopped or effect.stop_string in self.config.stop, f"{effect.stop_string} is no stop string")
+        self.require(stopped or effect.reason is not FinishReason.STOP_STRING, "STOP_STRING names none")
         if effect.reason is FinishReason.STOP and self.config.on_end is OnEnd.WAIT:
             self.require(not self._wakes(), "stopped with an interrupt in the queue that wakes")
             left = [c.id for c in self.calls.values() if c.id is not None and c.resolved is None]

@@ -151,6 +151,7 @@ def settings_of_sessions() -> st.SearchStrategy[Any]:
         coalesce_ms=st.sampled_from((0, 0, 300)),
         credit=st.sampled_from((None, None, 0, 200)),
         unit=st.sampled_from((Unit.TOKEN, Unit.TOKEN, Unit.TOKEN, Unit.PIECE)),
+        stop=st.sampled_from(((), (), ("dHi", "wordword", "d é", "x" * 60))),
         prompt_tokens=st.sampled_from((0, 10)),
     )
 

@@ -25,13 +25,16 @@ messages = st.builds(
     st.lists(st.one_of(st.builds(TextPart, TEXT), st.builds(CmlPart, TEXT)), max_size=3).map(tuple),
 )
 sampling = st.builds(
-    SamplingParams,
+    lambda top, **rest: SamplingParams(logprobs=top is not None, top_logprobs=top or 0, **rest),
     temperature=st.floats(0, 5),
     top_k=COUNT,
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1, exclude_max=True),
     seed=st.integers(-(2**63), 2**63 - 1),
-    logprobs=st.booleans(),
+    repetition_penalty=st.floats(0, 10, exclude_min=True),
+    presence_penalty=st.floats(-2, 2),
+    frequency_penalty=st.floats(-2, 2),
+    top=st.none() | st.integers(0, 20),
 )
 prompts = st.one_of(
     st.fixed_dictionaries({"messages": st.lists(messages, min_size=1, max_size=3).map(tuple)}),
@@ -57,6 +60,7 @@ requests = st.builds(
     credit=st.none() | COUNT,
     limits=st.dictionaries(st.sampled_from(sorted(Limits.__dataclass_fields__)), st.integers(1, 2**40)),
     labels=st.dictionaries(TEXT, TEXT, max_size=3),
+    stop=st.lists(TEXT.filter(lambda text: text and "\ufffd" not in text), max_size=3).map(tuple),
 )
 
 
@@ -102,6 +106,29 @@ def tool(**fields: Any) -> session_pb2.Start:
         (start(sampling=types_pb2.Sampling(top_p=0)), "start.sampling.top_p", "above 0"),
         (start(sampling=types_pb2.Sampling(top_k=-1)), "start.sampling.top_k", "0 (all) or more"),
         (start(sampling=types_pb2.Sampling(min_p=1)), "start.sampling.min_p", "below 1"),
+        (start(sampling=types_pb2.Sampling(repetition_penalty=0)), "start.sampling.repetition_penalty", "above 0"),
+        (
+            start(sampling=types_pb2.Sampling(repetition_penalty=float("inf"))),
+            "start.sampling.repetition_penalty",
+            "is inf; allowed: above 0, up to 10",
+        ),
+        (start(sampling=types_pb2.Sampling(presence_penalty=-2.5)), "start.sampling.presence_penalty", "-2 to 2"),
+        (
+            start(sampling=types_pb2.Sampling(frequency_penalty=float("nan"))),
+            "start.sampling.frequency_penalty",
+            "is nan; allowed: -2 to 2",
+        ),
+        (
+            start(sampling=types_pb2.Sampling(logprobs=True, top_logprobs=21)),
+            "start.sampling.top_logprobs",
+            "is 21; allowed: 0 to 20",
+        ),
+        (start(sampling=types_pb2.Sampling(top_logprobs=3)), "start.sampling.top_logprobs", "up to 20 with logprobs"),
+        (start(sampling=types_pb2.Sampling(logprobs=True, top_logprobs=-1)), "start.sampling.top_logprobs", "0 to 20"),
+        (start(stop=["x"] * 17), "start.stop", "is 17 strings; allowed: up to 16"),
+        (start(stop=["x", ""]), "start.stop[1]", "is 0 bytes long; allowed: 1 to 256"),
+        (start(stop=["x" * 257]), "start.stop[0]", "is 257 bytes long; allowed: 1 to 256"),
+        (start(stop=["x\ufffd"]), "start.stop[0]", "without U+FFFD"),
         (start(credit=-1), "start.credit", "0 or more"),
         (start(coalesce_ms=-5), "start.coalesce_ms", "0 or more"),
         (start(granularity_hold=-5), "start.granularity_hold", "0 or more"),

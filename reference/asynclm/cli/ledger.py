@@ -14,7 +14,9 @@ from asynclm.demo.safe import one_line
 from asynclm.session.effects import CallRow, Finished, InterruptRow
 from asynclm.session.state import Delivery, FinishReason, Result
 
-ENDED_WELL = frozenset({FinishReason.STOP, FinishReason.LENGTH, FinishReason.FINISHED_BY_CLIENT})
+ENDED_WELL = frozenset(
+    {FinishReason.STOP, FinishReason.STOP_STRING, FinishReason.LENGTH, FinishReason.FINISHED_BY_CLIENT}
+)
 """Reasons of a session that ended by itself, by its limit of tokens, or because its person was done."""
 
 _PAYLOAD_CHARS = 200

@@ -46,6 +46,10 @@ class ModelError(EngineError):
         super().__init__(message)
 
 
+MAX_TOP_LOGPROBS = 20
+"""The most probable tokens that may be asked for beside each sampled one [LIM-016]."""
+
+
 class UnknownModelError(ValueError):
     """The model's name is not served; the message lists what is."""
 
@@ -63,8 +67,15 @@ class SamplingParams:
         top_k: number of tokens kept; 0 for all.
         top_p: probability mass kept, in (0, 1].
         min_p: tokens below this share of the most probable one's probability are dropped, in [0, 1).
-        seed: seed of this sequence's own generator; results do not depend on the rest of the batch.
-        logprobs: whether to return the log-probability of each sampled token.
+        seed: seed of this sequence's own random numbers, one for each place in its context [SES-112]; results do not
+            depend on the rest of the batch.
+        repetition_penalty: logits of tokens that stand in the context, prompt and injections included, are divided by
+            it if positive and multiplied by it if not (Keskar et al., 2019); above 0, up to 10. Special tokens are
+            exempt, else `[END]` would be punished for the blocks before [SES-113].
+        presence_penalty: taken from the logits of tokens that the sequence has sampled; -2 to 2.
+        frequency_penalty: taken from those once for each time; -2 to 2.
+        logprobs: whether to return the log-probability and the rank of each sampled token [WIRE-062].
+        top_logprobs: how many of the most probable tokens come with each sampled one; needs `logprobs`.
 
     Raises:
         ValueError: a field is out of range.
@@ -75,7 +86,11 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 5.0:
@@ -86,6 +101,15 @@ class SamplingParams:
             raise ValueError(f"sampling.top_p is {self.top_p}; allowed: above 0, up to 1")
         if not 0.0 <= self.min_p < 1.0:
             raise ValueError(f"sampling.min_p is {self.min_p}; allowed: 0 to below 1")
+        if not 0.0 < self.repetition_penalty <= 10.0:
+            raise ValueError(f"sampling.repetition_penalty is {self.repetition_penalty}; allowed: above 0, up to 10")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2.0 <= (value := getattr(self, name)) <= 2.0:
+                raise ValueError(f"sampling.{name} is {value}; allowed: -2 to 2")
+        most = MAX_TOP_LOGPROBS if self.logprobs else 0
+        if not 0 <= self.top_logprobs <= most:
+            allowed = f"0 to {most}" if most else f"0, or up to {MAX_TOP_LOGPROBS} with logprobs"
+            raise ValueError(f"sampling.top_logprobs is {self.top_logprobs}; allowed: {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +129,30 @@ class StepRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredId:
+    """A token id and its log-probability under the model."""
+
+    token_id: int
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sampled:
-    """What a step gave one sequence: the sampled id and, if asked for, its log-probability."""
+    """What a step gave one sequence.
+
+    Attributes:
+        sequence: which one.
+        token_id: the sampled or forced id.
+        logprob: its log-probability under the model, before penalties, mask and temperature, if asked for [WIRE-062].
+        rank: its place among all ids by that, from 1; beside `logprob`.
+        top: the most probable ids, in order, as many as were asked for.
+    """
 
     sequence: SequenceId
     token_id: int
     logprob: float | None = None
+    rank: int | None = None
+    top: tuple[ScoredId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

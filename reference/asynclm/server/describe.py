@@ -9,9 +9,9 @@ from asynclm.cml.binding import TokenCodec
 from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine import guidance
-from asynclm.engine.base import Engine, model_names
+from asynclm.engine.base import MAX_TOP_LOGPROBS, Engine, model_names
 from asynclm.server.options import ServerOptions
-from asynclm.session.config import Limits
+from asynclm.session.config import MAX_STOP_STRING_BYTES, MAX_STOP_STRINGS, Limits
 from asynclm.wire.started import binding_of
 from asynclm.wire.values import Capability, ModelInfo, ServerInfo, ServerLimits
 
@@ -31,6 +31,8 @@ _CAPABILITIES = frozenset(
         Capability.JSON_CALL,
         Capability.GRANULARITY,
         Capability.COALESCE,
+        Capability.STOP_STRINGS,
+        Capability.PENALTIES,
     }
 )
 
@@ -73,6 +75,9 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
             max_sessions=options.limits.max_sessions,
             max_prompt_bytes=options.limits.max_prompt_bytes,
             max_tools=options.limits.max_tools,
+            max_stop_strings=MAX_STOP_STRINGS,
+            max_stop_string_bytes=MAX_STOP_STRING_BYTES,
+            max_top_logprobs=MAX_TOP_LOGPROBS,
         ),
         tools=tuple(tools),
         grammar_hash=grammar_fingerprint(),

@@ -185,6 +185,12 @@ def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
     if a.token_index + len(a.ids) != b.token_index or bool(a.logprobs) != bool(b.logprobs):
         return None
     merged = dataclasses.replace(
-        b, token_index=a.token_index, ids=a.ids + b.ids, text=a.text + b.text, logprobs=a.logprobs + b.logprobs
+        b,
+        token_index=a.token_index,
+        ids=a.ids + b.ids,
+        text=a.text + b.text,
+        logprobs=a.logprobs + b.logprobs,
+        ranks=a.ranks + b.ranks,
+        top_logprobs=a.top_logprobs + b.top_logprobs,
     )
     return TimedReport(merged, later.time_ms)

@@ -6,7 +6,14 @@ import enum
 from dataclasses import dataclass, field
 
 from asynclm.cml.control import BodyLanguage
+from asynclm.cml.detokenise import REPLACEMENT, scrub
 from asynclm.cml.toolspec import ToolSpec
+
+MAX_STOP_STRINGS = 16
+"""Stop strings of one session [LIM-015]."""
+
+MAX_STOP_STRING_BYTES = 256
+"""Size of one stop string, in bytes of UTF-8 [LIM-015]."""
 
 
 class ExecutionMode(enum.StrEnum):
@@ -106,6 +113,7 @@ class SessionConfig:
         coalesce_ms: window for which a safe point is held back while results keep coming; 0 for none.
         credit: tokens that may be sampled before the first grant; None for unlimited.
         unit: what one unit of credit and index is.
+        stop: strings that end decoding where the text outside blocks comes to contain one [SES-100].
         prompt_tokens: length of the prompt, counted against `limits.context_length`.
         tools: the functions the model may call, by unique names.
         client_tools: names of the tools whose results the client sends; the rest are the server's.
@@ -125,6 +133,7 @@ class SessionConfig:
     coalesce_ms: int = 0
     credit: int | None = None
     unit: Unit = Unit.TOKEN
+    stop: tuple[str, ...] = ()
     prompt_tokens: int = 0
     tools: tuple[ToolSpec, ...] = ()
     client_tools: frozenset[str] = frozenset()
@@ -139,6 +148,7 @@ class SessionConfig:
             raise ValueError(f"coalesce_ms is {self.coalesce_ms}; it must be 0 or more")
         if self.prompt_tokens < 0:
             raise ValueError(f"prompt_tokens is {self.prompt_tokens}; it must be 0 or more")
+        _check_stop(self.stop)
         names = [tool.name for tool in self.tools]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -146,3 +156,14 @@ class SessionConfig:
         unknown = sorted(self.client_tools - set(names))
         if unknown:
             raise ValueError(f"client_tools: {unknown[0][:80]!r} is not among the tools")
+
+
+def _check_stop(stop: tuple[str, ...]) -> None:
+    if len(stop) > MAX_STOP_STRINGS:
+        raise ValueError(f"stop is {len(stop)} strings; allowed: up to {MAX_STOP_STRINGS}")
+    for position, text in enumerate(stop):
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if not 0 < size <= MAX_STOP_STRING_BYTES:
+            raise ValueError(f"stop[{position}] is {size} bytes long; allowed: 1 to {MAX_STOP_STRING_BYTES}")
+        if REPLACEMENT in scrub(text):
+            raise ValueError(f"stop[{position}] is {text[:40]!r}; allowed: text without U+FFFD, which stands for none")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from asynclm.cml.blocks import Reference, Trap
 from asynclm.cml.control import Control, Status
+from asynclm.session.events import TokenLogprob
 from asynclm.session.state import (
     CancelOrigin,
     CancelOutcome,
@@ -101,6 +102,8 @@ class Usage:
 class Tokens:
     """Sampled tokens. Ends at every control token (`control`) and at end of sequence; `text` leaves both out.
 
+    It also leaves out a stop string that ended decoding, and what stands behind it in the same token [SES-102].
+
     Attributes:
         token_index: index of the first id.
         ids: the ids, in order; empty in PIECE units.
@@ -108,6 +111,8 @@ class Tokens:
         control: the control token that is the last of `ids`, or None.
         end_of_sequence: whether the last of `ids` ends the sequence.
         logprobs: one for each id, or empty.
+        ranks: the places of the ids among all tokens by log-probability, from 1; beside `logprobs`.
+        top_logprobs: for each id the most probable tokens, as many as were asked for; empty if none were.
         in_block: the opening token of the block that the text stands in, or None outside blocks.
     """
 
@@ -117,6 +122,8 @@ class Tokens:
     control: Control | None = None
     end_of_sequence: bool = False
     logprobs: tuple[float, ...] = ()
+    ranks: tuple[int, ...] = ()
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
     in_block: Control | None = None
 
 
@@ -201,6 +208,8 @@ class StateChanged:
     token_index: int
     state: State
     reason: str
+    stop_string: str | None = None
+    """The stop string that made it rest, or go on with what was queued, if one did [SES-103]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +288,8 @@ class Finished:
     usage: Usage
     calls: tuple[CallRow, ...]
     interrupts: tuple[InterruptRow, ...]
+    stop_string: str | None = None
+    """The stop string that ended it, if one did [SES-103]."""
 
 
 Report = (

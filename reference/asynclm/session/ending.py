@@ -36,7 +36,14 @@ class Ending:
         self._probes = probes
         self._reader = reader
 
-    def finish(self, reason: FinishReason, message: str = "", *, cancel: bool | None = None) -> None:
+    def finish(
+        self,
+        reason: FinishReason,
+        message: str = "",
+        *,
+        cancel: bool | None = None,
+        stop_string: str | None = None,
+    ) -> None:
         """Ends the session in any state [SES-070].
 
         Args:
@@ -44,6 +51,7 @@ class Ending:
             message: a sentence for the client.
             cancel: whether pending calls are cancelled (else detached); None: by `on_end`, or because the session is
                 ended from outside [SES-072].
+            stop_string: the stop string that ended it, if one did.
         """
         core = self._core
         self._reader.give_up(core)
@@ -66,6 +74,7 @@ class Ending:
             usage=core.usage,
             calls=ledger.calls,
             interrupts=ledger.interrupts,
+            stop_string=stop_string,
         )
         core.out.add(Phase.FINISHED, report)
 

@@ -12,6 +12,21 @@ from asynclm.session.state import CancelOrigin, FinishReason, NoticeCode, Schedu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprob:
+    """A token that could have been sampled.
+
+    Attributes:
+        token_id: its id.
+        logprob: its log-probability under the model.
+        text: what it says by itself: bytes that are no text by themselves are U+FFFD, special tokens spelled.
+    """
+
+    token_id: int
+    logprob: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSampled:
     """The engine sampled one token (or, in PIECE units, received one piece).
 
@@ -19,11 +34,15 @@ class TokenSampled:
         token_id: the id; -1 for a piece.
         piece: the text of a piece (text form only), else None.
         logprob: its log-probability, if asked for.
+        rank: its place among all tokens by log-probability, from 1; beside `logprob`.
+        top: the most probable tokens, as many as were asked for.
     """
 
     token_id: int = -1
     piece: str | None = None
     logprob: float | None = None
+    rank: int | None = None
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from asynclm.session.errors import LocalProtocolError
 from asynclm.session.events import TokenSampled
 from asynclm.session.mask import Mask, inside_block
 from asynclm.session.outbox import Phase
+from asynclm.session.stops import StopStrings
 
 
 @runtime_checkable
@@ -28,6 +29,9 @@ class PieceDecoder(Protocol):
 class Reader:
     """Decodes and parses one session's stream, and counts what stands in the open block.
 
+    Attributes:
+        stop_string: the stop string that the unit decoded last has completed, or None.
+
     Raises:
         ValueError: the unit is PIECE and the codec has no text form.
     """
@@ -38,6 +42,8 @@ class Reader:
         self._pieces = config.unit is Unit.PIECE
         if self._pieces and not isinstance(self._decoder, PieceDecoder):
             raise ValueError("unit is PIECE; the codec's decoder takes token ids only, not pieces of text")
+        self._stops = StopStrings(config.stop) if config.stop else None
+        self.stop_string: str | None = None
         self._constraints = config.constraints
         self.block_limit = config.limits.max_block_tokens
         self.block_number = 0
@@ -51,6 +57,12 @@ class Reader:
         Raises:
             LocalProtocolError: a piece where ids are due, or the reverse; or a piece that is not cut at a control word.
         """
+        items = self._items(event)
+        if self._stops is None:
+            return items
+        return self._look_for_stops(items, self._stops)
+
+    def _items(self, event: TokenSampled) -> tuple[Item, ...]:
         if not self._pieces:
             if event.piece is not None:
                 raise LocalProtocolError("a piece of text was sampled; this session's unit is TOKEN")
@@ -62,14 +74,34 @@ class Reader:
             raise LocalProtocolError("a piece goes on after a control word; cut pieces at control words [WIRE-074]")
         return items
 
+    def _look_for_stops(self, items: tuple[Item, ...], stops: StopStrings) -> tuple[Item, ...]:
+        """Holds back what may be the beginning of a stop string; one that is complete ends the unit [SES-101]."""
+        self.stop_string = None
+        if self.parser.open_block is not None:
+            return items
+        given: list[Item] = []
+        for item in items:
+            if isinstance(item, str):
+                text, self.stop_string = stops.feed(item)
+                if text:
+                    given.append(text)
+                if self.stop_string is not None:
+                    self._decoder.flush()
+                    break
+            else:
+                if stops.pending:
+                    given.append(stops.flush())
+                given.append(item)
+        return tuple(given)
+
     @property
     def unfinished(self) -> bool:
         """Whether an unfinished text sequence is held back."""
-        return self._decoder.pending
+        return self._decoder.pending or (self._stops is not None and self._stops.pending)
 
     def give_up(self, core: Core) -> None:
         """Gives up an unfinished text sequence, which nothing will complete: its text is reported and parsed."""
-        text = self._decoder.flush()
+        text = (self._stops.flush() if self._stops is not None else "") + self._decoder.flush()
         if text:
             report = Tokens(token_index=core.token_index, ids=(), text=text, in_block=self.open_block)
             core.out.add(Phase.TOKENS, report)

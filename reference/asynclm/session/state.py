@@ -108,6 +108,7 @@ class FinishReason(enum.StrEnum):
     DISCONNECTED = "disconnected"
     DRAINED = "drained"
     ENGINE_ERROR = "engine_error"
+    STOP_STRING = "stop_string"
 
 
 class UndeliveredReason(enum.StrEnum):

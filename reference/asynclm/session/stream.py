@@ -22,6 +22,7 @@ from asynclm.session.transitions import STEPPING, Trigger
 from asynclm.session.waits import Waits
 
 END_OF_SEQUENCE = "end_of_sequence"
+STOP_STRING = "stop_string"
 LENGTH = "length"
 
 _OPENED = {
@@ -82,6 +83,8 @@ class Stream:
             control=control,
             end_of_sequence=ended,
             logprobs=(event.logprob,) if event.logprob is not None else (),
+            ranks=(event.rank,) if event.rank is not None else (),
+            top_logprobs=(event.top,) if event.top else (),
             in_block=in_block,
         )
         core.out.add(Phase.TOKENS, report)
@@ -91,10 +94,21 @@ class Stream:
         if reader.at_block_limit:
             self._limit_block()
         self._follow_text()
+        if reader.stop_string is not None:
+            self._stop(reader.stop_string)
         if ended and not core.finished:
             self._waits.end(END_OF_SEQUENCE, last=self._spent)
         if self._spent and core.cell.state in STEPPING:
             self._spend_last()
+
+    def _stop(self, stop: str) -> None:
+        """A stop string ends decoding as the length limit does, pending calls or not [SES-103]."""
+        if self._keep:
+            self._waits.end(STOP_STRING, stop_string=stop)
+        else:
+            self._ending.finish(
+                FinishReason.STOP_STRING, f"the stop string {stop[:80]!r} was written", stop_string=stop
+            )
 
     @property
     def _spent(self) -> bool:

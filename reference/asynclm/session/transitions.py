@@ -28,7 +28,7 @@ class Trigger(enum.StrEnum):
     TRAP_ENTERED = "[END], waiting begins"
     TRAP_EXITED = "condition holds, time-out, or it cannot end"
     DRAIN = "end of sequence, calls pending"
-    REST = "end of sequence or length, under KEEP"
+    REST = "end of sequence, stop string or length, under KEEP"
     WAKE = "interrupt"
     FINISH = "end of the session"
 

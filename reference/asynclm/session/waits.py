@@ -88,13 +88,14 @@ class Waits:
 
     # --- end of sequence -------------------------------------------------------------------------------------
 
-    def end(self, reason: str, *, last: bool = False) -> None:
-        """End of sequence, or (KEEP) the length limit outside a block [SES-040 to SES-047, SES-077].
+    def end(self, reason: str, *, last: bool = False, stop_string: str | None = None) -> None:
+        """End of sequence, or (KEEP) a stop string, or the length limit outside a block [SES-040 to SES-047, SES-077].
 
         Args:
             reason: what `StateChanged` says of it.
             last: no token may follow: where the session would go on or drain, LENGTH ends it instead, which is the
                 caller's part [SES-087].
+            stop_string: the stop string that was written, if it was one.
         """
         core = self._core
         on_end = core.config.on_end
@@ -109,9 +110,9 @@ class Waits:
         if last and not keep and (traps.wakes(core) or core.calls.unresolved):
             return
         if traps.wakes(core):
-            self._go_on(reason)
+            self._go_on(reason, stop_string)
         elif keep:
-            self._rest(reason)
+            self._rest(reason, stop_string)
         elif core.calls.unresolved:
             core.cell.move(Trigger.DRAIN)
             self._state_changed(Phase.WAITING, reason)
@@ -119,18 +120,18 @@ class Waits:
         else:
             self._ending.finish(FinishReason.STOP)
 
-    def _go_on(self, reason: str) -> None:
+    def _go_on(self, reason: str, stop_string: str | None) -> None:
         self._hold.boundary()
         self._core.awaiting_commit = True
         self.woken_at = self._core.sampled
-        self._state_changed(Phase.WAITING, reason)
+        self._state_changed(Phase.WAITING, reason, stop_string)
 
-    def _rest(self, reason: str) -> None:
+    def _rest(self, reason: str, stop_string: str | None) -> None:
         if self._core.half_closed:
-            self._ending.finish(FinishReason.STOP, "the client will send nothing more")
+            self._ending.finish(FinishReason.STOP, "the client will send nothing more", stop_string=stop_string)
             return
         self._core.cell.move(Trigger.REST)
-        self._state_changed(Phase.WAITING, reason)
+        self._state_changed(Phase.WAITING, reason, stop_string)
         self._suspend()
 
     # --- while waiting ---------------------------------------------------------------------------------------
@@ -163,9 +164,10 @@ class Waits:
     def _suspend(self) -> None:
         self._core.out.add(Phase.WAITING, Suspend(expected_wait_ms=self.expected_wait_ms()))
 
-    def _state_changed(self, phase: Phase, reason: str) -> None:
+    def _state_changed(self, phase: Phase, reason: str, stop_string: str | None = None) -> None:
         core = self._core
-        core.out.add(phase, StateChanged(token_index=core.token_index, state=core.cell.state, reason=reason))
+        index, state = core.token_index, core.cell.state
+        core.out.add(phase, StateChanged(token_index=index, state=state, reason=reason, stop_string=stop_string))
 
     def expected_wait_ms(self) -> int | None:
         """How long the wait will probably last, from what tools declare of themselves; None if nothing is known.

@@ -213,6 +213,9 @@ class ServerLimits(_message.Message):
     RESUME_GRACE_MS_FIELD_NUMBER: _builtins.int
     RETENTION_MS_FIELD_NUMBER: _builtins.int
     MAX_KEPT_EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_STOP_STRINGS_FIELD_NUMBER: _builtins.int
+    MAX_STOP_STRING_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Size of one message of a client; what the server sends is not bounded by it [LIM-013]."""
     max_sessions: _builtins.int
@@ -225,6 +228,12 @@ class ServerLimits(_message.Message):
     """Time that a finished session is kept for GetSession."""
     max_kept_events: _builtins.int
     """Events kept for Resume; at that number decoding stops until Ack."""
+    max_stop_strings: _builtins.int
+    """Stop strings of one Start [LIM-015]."""
+    max_stop_string_bytes: _builtins.int
+    """Size of one stop string, in bytes of UTF-8."""
+    max_top_logprobs: _builtins.int
+    """The most of Sampling.top_logprobs [LIM-016]."""
     def __init__(
         self,
         *,
@@ -235,10 +244,13 @@ class ServerLimits(_message.Message):
         resume_grace_ms: _builtins.int = ...,
         retention_ms: _builtins.int = ...,
         max_kept_events: _builtins.int = ...,
+        max_stop_strings: _builtins.int = ...,
+        max_stop_string_bytes: _builtins.int = ...,
+        max_top_logprobs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_kept_events", b"max_kept_events", "max_message_bytes", b"max_message_bytes", "max_prompt_bytes", b"max_prompt_bytes", "max_sessions", b"max_sessions", "max_tools", b"max_tools", "resume_grace_ms", b"resume_grace_ms", "retention_ms", b"retention_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_kept_events", b"max_kept_events", "max_message_bytes", b"max_message_bytes", "max_prompt_bytes", b"max_prompt_bytes", "max_sessions", b"max_sessions", "max_stop_string_bytes", b"max_stop_string_bytes", "max_stop_strings", b"max_stop_strings", "max_tools", b"max_tools", "max_top_logprobs", b"max_top_logprobs", "resume_grace_ms", b"resume_grace_ms", "retention_ms", b"retention_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,7 +67,7 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     CAPABILITY_PROMPT_IDS: _Capability.ValueType  # 5
     """Start.prompt_ids."""
     CAPABILITY_LOGPROBS: _Capability.ValueType  # 6
-    """Sampling.logprobs."""
+    """Sampling.logprobs and Sampling.top_logprobs."""
     CAPABILITY_STATIC_MASK: _Capability.ValueType  # 7
     """CONSTRAINTS_STATIC: illegal control tokens are masked before sampling."""
     CAPABILITY_STATE_GATES: _Capability.ValueType  # 8
@@ -88,6 +88,10 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     """Start.coalesce_ms."""
     CAPABILITY_SERVER_TOOLS: _Capability.ValueType  # 16
     """Tools of the server's own."""
+    CAPABILITY_STOP_STRINGS: _Capability.ValueType  # 17
+    """Start.stop."""
+    CAPABILITY_PENALTIES: _Capability.ValueType  # 18
+    """The penalties of Sampling."""
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a server, or one of its models, can do. A server MUST refuse what it does not declare, with the field, and never
@@ -106,7 +110,7 @@ CAPABILITY_SCRIPTED_WEIGHTS: Capability.ValueType  # 4
 CAPABILITY_PROMPT_IDS: Capability.ValueType  # 5
 """Start.prompt_ids."""
 CAPABILITY_LOGPROBS: Capability.ValueType  # 6
-"""Sampling.logprobs."""
+"""Sampling.logprobs and Sampling.top_logprobs."""
 CAPABILITY_STATIC_MASK: Capability.ValueType  # 7
 """CONSTRAINTS_STATIC: illegal control tokens are masked before sampling."""
 CAPABILITY_STATE_GATES: Capability.ValueType  # 8
@@ -127,6 +131,10 @@ CAPABILITY_COALESCE: Capability.ValueType  # 15
 """Start.coalesce_ms."""
 CAPABILITY_SERVER_TOOLS: Capability.ValueType  # 16
 """Tools of the server's own."""
+CAPABILITY_STOP_STRINGS: Capability.ValueType  # 17
+"""Start.stop."""
+CAPABILITY_PENALTIES: Capability.ValueType  # 18
+"""The penalties of Sampling."""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
 @_typing.final
@@ -244,6 +252,7 @@ class Start(_message.Message):
     CREDIT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A name out of GetServerInfo, or `script:<id>`, `script:<id>+weights` on a server with scripted models. Absent: the
     server's first model.
@@ -302,6 +311,12 @@ class Start(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels, shown by ListSessions; at most 16, keys and values up to 256 bytes [LIM-010]."""
 
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Strings that end decoding where the model's text outside blocks comes to contain one [SES-100]; at most 16 of up to
+        256 bytes each [LIM-015].
+        """
+
     def __init__(
         self,
         *,
@@ -324,10 +339,11 @@ class Start(_message.Message):
         credit: _builtins.int | None = ...,
         limits: _types_pb2.Limits | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "coalesce_ms", b"coalesce_ms", "credit", b"credit", "gate_end", b"gate_end", "granularity_hold", b"granularity_hold", "limits", b"limits", "model", b"model", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "body_language", b"body_language", "coalesce_ms", b"coalesce_ms", "constraints", b"constraints", "credit", b"credit", "gate_end", b"gate_end", "granularity", b"granularity", "granularity_hold", b"granularity_hold", "instructions", b"instructions", "labels", b"labels", "limits", b"limits", "messages", b"messages", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "body_language", b"body_language", "coalesce_ms", b"coalesce_ms", "constraints", b"constraints", "credit", b"credit", "gate_end", b"gate_end", "granularity", b"granularity", "granularity_hold", b"granularity_hold", "instructions", b"instructions", "labels", b"labels", "limits", b"limits", "messages", b"messages", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools", "stop", b"stop", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coalesce_ms: _TypeAlias = _typing.Literal["coalesce_ms"]  # noqa: Y015
     _WhichOneofArgType__coalesce_ms: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms"]  # noqa: Y015
@@ -869,8 +885,12 @@ class Tokens(_message.Message):
     END_OF_SEQUENCE_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     IN_BLOCK_FIELD_NUMBER: _builtins.int
+    RANKS_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The text that became readable with them; control tokens and end of sequence left out [WIRE-057]."""
+    """The text that became readable with them; control tokens, end of sequence and the stop string that ends decoding left
+    out [WIRE-057] [SES-102].
+    """
     control: _types_pb2.ControlToken.ValueType
     """The control token that is the last of ids."""
     end_of_sequence: _builtins.bool
@@ -885,6 +905,14 @@ class Tokens(_message.Message):
     def logprobs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """One for each id, if asked for."""
 
+    @_builtins.property
+    def ranks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One for each id, if log-probabilities were asked for: its place among all tokens by log-probability, from 1."""
+
+    @_builtins.property
+    def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.TopLogprobs]:
+        """One for each id, if asked for."""
+
     def __init__(
         self,
         *,
@@ -894,10 +922,12 @@ class Tokens(_message.Message):
         end_of_sequence: _builtins.bool = ...,
         logprobs: _abc.Iterable[_builtins.float] | None = ...,
         in_block: _types_pb2.ControlToken.ValueType = ...,
+        ranks: _abc.Iterable[_builtins.int] | None = ...,
+        top_logprobs: _abc.Iterable[_types_pb2.TopLogprobs] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "end_of_sequence", b"end_of_sequence", "ids", b"ids", "in_block", b"in_block", "logprobs", b"logprobs", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control", b"control", "end_of_sequence", b"end_of_sequence", "ids", b"ids", "in_block", b"in_block", "logprobs", b"logprobs", "ranks", b"ranks", "text", b"text", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1155,19 +1185,25 @@ class StateChanged(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    STOP_STRING_FIELD_NUMBER: _builtins.int
     state: _types_pb2.State.ValueType
     reason: _builtins.str
+    stop_string: _builtins.str
+    """The stop string that was written, if one was [SES-103]."""
     def __init__(
         self,
         *,
         state: _types_pb2.State.ValueType = ...,
         reason: _builtins.str = ...,
+        stop_string: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "stop_string", b"stop_string"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "reason", b"reason", "state", b"state", "stop_string", b"stop_string"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stop_string: _TypeAlias = _typing.Literal["stop_string"]  # noqa: Y015
+    _WhichOneofArgType__stop_string: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_string) -> _WhichOneofReturnType__stop_string | None: ...
 
 Global___StateChanged: _TypeAlias = StateChanged  # noqa: Y015
 
@@ -1380,8 +1416,11 @@ class Finished(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     INTERRUPTS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    STOP_STRING_FIELD_NUMBER: _builtins.int
     reason: _types_pb2.FinishReason.ValueType
     message: _builtins.str
+    stop_string: _builtins.str
+    """The stop string that ended it, if one did [SES-103]."""
     @_builtins.property
     def usage(self) -> _types_pb2.Usage: ...
     @_builtins.property
@@ -1399,11 +1438,14 @@ class Finished(_message.Message):
         calls: _abc.Iterable[_types_pb2.CallRow] | None = ...,
         interrupts: _abc.Iterable[_types_pb2.InterruptRow] | None = ...,
         timings: _types_pb2.SessionTimings | None = ...,
+        stop_string: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "interrupts", b"interrupts", "message", b"message", "reason", b"reason", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "calls", b"calls", "interrupts", b"interrupts", "message", b"message", "reason", b"reason", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stop_string: _TypeAlias = _typing.Literal["stop_string"]  # noqa: Y015
+    _WhichOneofArgType__stop_string: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_string) -> _WhichOneofReturnType__stop_string | None: ...
 
 Global___Finished: _TypeAlias = Finished  # noqa: Y015

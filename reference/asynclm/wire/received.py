@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from asynclm.session import effects
 from asynclm.session.effects import Report
+from asynclm.session.events import TokenLogprob
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
 from asynclm.wire.ledger import call_row_from_pb, interrupt_row_from_pb, reference_from_pb, trap_from_pb, usage_from_pb
@@ -45,6 +46,11 @@ def _tokens(pb: session_pb2.ServerEvent) -> Report:
         end_of_sequence=body.end_of_sequence,
         logprobs=tuple(body.logprobs),
         in_block=enums.CONTROL.optional(body.in_block),
+        ranks=tuple(body.ranks),
+        top_logprobs=tuple(
+            tuple(TokenLogprob(token_id=t.id, logprob=t.logprob, text=t.text) for t in top.tokens)
+            for top in body.top_logprobs
+        ),
     )
 
 
@@ -112,7 +118,8 @@ def _trap_exited(pb: session_pb2.ServerEvent) -> Report:
 def _state_changed(pb: session_pb2.ServerEvent) -> Report:
     body = pb.state_changed
     state = enums.STATE.member(body.state)
-    return effects.StateChanged(token_index=pb.token_index, state=state, reason=body.reason)
+    stop_string = body.stop_string if body.HasField("stop_string") else None
+    return effects.StateChanged(token_index=pb.token_index, state=state, reason=body.reason, stop_string=stop_string)
 
 
 def _probed(pb: session_pb2.ServerEvent) -> Report:
@@ -190,6 +197,7 @@ def finished_from_pb(pb: session_pb2.Finished, token_index: int) -> effects.Fini
         usage=usage_from_pb(pb.usage),
         calls=tuple(call_row_from_pb(row) for row in pb.calls),
         interrupts=tuple(interrupt_row_from_pb(row) for row in pb.interrupts),
+        stop_string=pb.stop_string if pb.HasField("stop_string") else None,
     )
 
 

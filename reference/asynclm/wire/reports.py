@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from asynclm.session import effects
 from asynclm.session.effects import Report
+from asynclm.session.events import TokenLogprob
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
 from asynclm.wire.ledger import call_row_to_pb, interrupt_row_to_pb, reference_to_pb, trap_to_pb, usage_to_pb
@@ -44,6 +46,8 @@ def _body(report: Report | Started | Resumed) -> tuple[str, Any]:
                 end_of_sequence=report.end_of_sequence,
                 logprobs=report.logprobs,
                 in_block=enums.CONTROL.number(report.in_block),
+                ranks=report.ranks,
+                top_logprobs=[_top_to_pb(tokens) for tokens in report.top_logprobs],
             )
         case effects.InterruptAccepted():
             return "interrupt_accepted", session_pb2.InterruptAccepted(
@@ -75,7 +79,9 @@ def _body(report: Report | Started | Resumed) -> tuple[str, Any]:
             return "trap_exited", session_pb2.TrapExited(timed_out=report.timed_out, empty=report.empty)
         case effects.StateChanged():
             state = enums.STATE.number(report.state)
-            return "state_changed", session_pb2.StateChanged(state=state, reason=report.reason)
+            return "state_changed", session_pb2.StateChanged(
+                state=state, reason=report.reason, stop_string=report.stop_string
+            )
         case effects.Probed():
             return "probed", session_pb2.Probed(
                 nonce=report.nonce,
@@ -152,6 +158,7 @@ def finished_to_pb(report: effects.Finished) -> session_pb2.Finished:
         usage=usage_to_pb(report.usage),
         calls=[call_row_to_pb(row) for row in report.calls],
         interrupts=[interrupt_row_to_pb(row) for row in report.interrupts],
+        stop_string=report.stop_string,
     )
 
 
@@ -160,6 +167,11 @@ def timings_to_pb(timings: SessionTimings) -> types_pb2.SessionTimings:
     return types_pb2.SessionTimings(
         first_token_ms=timings.first_token_ms, total_ms=timings.total_ms, suspended_ms=timings.suspended_ms
     )
+
+
+def _top_to_pb(tokens: Iterable[TokenLogprob]) -> types_pb2.TopLogprobs:
+    given = [types_pb2.TokenLogprob(id=token.token_id, logprob=token.logprob, text=token.text) for token in tokens]
+    return types_pb2.TopLogprobs(tokens=given)
 
 
 def _side_effects_to_pb(value: str) -> Any:

@@ -43,6 +43,7 @@ class StartRequest:
         on_disconnect, constraints: None for the best that the server can do.
         limits: limits by name, each at most what the server allows.
         labels: shown by ListSessions.
+        stop: strings that end decoding; see `SessionConfig`.
     """
 
     model: str | None = None
@@ -64,6 +65,7 @@ class StartRequest:
     credit: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
 
     def offered(self, server_tools: Iterable[ToolSpec]) -> tuple[ToolSpec, ...]:
         """The tools of the session: the client's, then those of the server's that it asked for.
@@ -138,6 +140,7 @@ class StartRequest:
             coalesce_ms=self.coalesce_ms,
             credit=self.credit,
             unit=unit,
+            stop=self.stop,
             prompt_tokens=prompt_tokens,
             tools=tuple(tools),
             client_tools=frozenset(spec.name for spec in self.tools),
@@ -173,6 +176,7 @@ def start_from_pb(pb: session_pb2.Start) -> StartRequest:
         credit=pb.credit if pb.HasField("credit") else None,
         limits=given_limits(pb.limits),
         labels=_labels(pb.labels),
+        stop=tuple(pb.stop),
     )
     # Ranges are checked here and now, though the machine's settings come later.
     _checked(Limits, "start.limits", **request.limits)
@@ -204,6 +208,7 @@ def start_to_pb(request: StartRequest) -> session_pb2.Start:
         credit=request.credit,
         limits=types_pb2.Limits(**request.limits),
         labels=dict(request.labels),
+        stop=request.stop,
     )
 
 
@@ -259,7 +264,7 @@ def _checked(make: type[T], path: str = "start", /, **values: Any) -> T:
         return make(**values)
     except ValueError as error:
         text = str(error)
-        named = re.match(r"([a-z_]+(?:\.[a-z_]+)*) (is .*)", text, re.DOTALL)
+        named = re.match(r"([a-z_]+(?:\.[a-z_]+|\[\d+\])*) (is .*)", text, re.DOTALL)
         if named is None:
             raise FieldError(path, f"is not allowed: {text}") from None
         name = named[1].removeprefix(path.removeprefix("start.") + ".")

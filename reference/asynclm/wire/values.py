@@ -56,6 +56,8 @@ class Capability(enum.StrEnum):
     GRANULARITY = "granularity"
     COALESCE = "coalesce"
     SERVER_TOOLS = "server_tools"
+    STOP_STRINGS = "stop_strings"
+    PENALTIES = "penalties"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,9 @@ class ServerLimits:
     resume_grace_ms: int = 0
     retention_ms: int = 0
     max_kept_events: int = 0
+    max_stop_strings: int = 0
+    max_stop_string_bytes: int = 0
+    max_top_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,7 +156,9 @@ class Constraint:
 
 def _matcher(start: str, rules: str, codec: Codec, tokenizer: Tokenizer) -> Any:
     text = constrained_grammar(f"start: {start}\n{rules}", codec.control_ids)
-    return guidance.new_matcher(text, tokenizer)
+    matcher = guidance.new_matcher(text, tokenizer)
+    matcher.compute_bitmask()  # the first mask takes the longest by far; copies find it done
+    return matcher
 
 
 class SessionConstraint:

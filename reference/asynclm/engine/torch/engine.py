@@ -110,8 +110,9 @@ class TorchEngine:
             UnknownModelError: there is no such adapter.
             ValueError: the prompt is empty or has an id outside the vocabulary.
         """
-        if adapter is not None:
-            raise UnknownModelError(f"adapter {adapter[:80]!r}: there is none of this name")
+        if adapter is not None and adapter not in self._model.adapters:
+            known = ", ".join(self._model.adapters) or "none"
+            raise UnknownModelError(f"adapter {adapter[:80]!r}: there is none of this name; there are: {known}")
         if not prompt_ids:
             raise ValueError("prompt: it has no tokens; at least one is needed")
         self._check_ids("prompt", prompt_ids)
@@ -208,7 +209,8 @@ class TorchEngine:
             sequence.cache.reserve(end)
         except MemoryError as error:
             raise EngineError(str(error), sequence=sequence.number) from error
-        return Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache)
+        adapter = self._model.adapters[sequence.adapter] if sequence.adapter is not None else None
+        return Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache, adapter)
 
     def _forward(self, plan: Plan, chunks: Sequence[Chunk], ready: Sequence[StepRequest]) -> torch.Tensor:
         """Logits of shape (len(ready), vocab) after each ready sequence's last token."""

@@ -16,7 +16,9 @@ from asynclm.engine.base import EngineInfo, ModelError
 from asynclm.engine.torch.checkpoint import LlamaConfig, read_config
 from asynclm.engine.torch.engine import TorchEngine
 from asynclm.engine.torch.linear import bfloat16_is_fast
-from asynclm.engine.torch.manager import ResolvedModel, resolve_model
+from asynclm.engine.torch.lora import Adapter
+from asynclm.engine.torch.lora_loading import load_adapter
+from asynclm.engine.torch.manager import ResolvedModel, resolve_adapter, resolve_model
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.engine.torch.options import TorchOptions
 from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
@@ -47,10 +49,13 @@ def open_model(options: TorchOptions) -> TorchEngine:
         model=resolved.name,
         context_length=length,
         max_sequences=options.max_sequences,
+        adapters=tuple(options.adapters),
         description=_describe(resolved, place, kind),
     )
+    adapters = _load_adapters(options, config, kind, place)  # before the weights, which take longer
     track_layers = _tracker(resolved.name, options.progress)
     weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers)
+    weights.adapters.update(adapters)
     try:
         return TorchEngine(
             weights,
@@ -62,6 +67,16 @@ def open_model(options: TorchOptions) -> TorchEngine:
         )
     except ValueError as error:
         raise ModelError(f"{resolved.folder}: {error}") from None
+
+
+def _load_adapters(
+    options: TorchOptions, config: LlamaConfig, dtype: torch.dtype, device: torch.device
+) -> dict[str, Adapter]:
+    adapters = {}
+    for name, place in options.adapters.items():
+        folder = resolve_adapter(name, place, offline=options.offline)
+        adapters[name] = load_adapter(name, folder, config, dtype=dtype, device=device)
+    return adapters
 
 
 def choose_device(name: str) -> torch.device:

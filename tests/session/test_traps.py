@@ -342,6 +342,51 @@ def test_a_call_that_is_late_is_expected_now() -> None:
     player.write("[CALL]x[HEAD]g()[END][TRAP]x[END]")
     player.advance(800)
     assert player.session.expected_wait_ms() == 0
+    player.advance(200)
+    assert player.session.expected_wait_ms() == 0
+    player.advance(1)
+    assert player.session.expected_wait_ms() is None, "at twice its time nothing is known of it any more"
+
+
+def test_a_call_ends_with_its_time_at_the_latest() -> None:
+    """[TRAP-052]: `typed` takes 1,000 ms, but has 300."""
+    player = Player(limits={"max_call_time_ms": 300})
+    player.write("[CALL]y[HEAD]typed(n=1)[END][TRAP]y[END]")
+    assert player.session.expected_wait_ms() == 300
+
+
+def test_a_held_call_takes_its_time_after_what_it_waits_for() -> None:
+    """[TRAP-052]: `g` takes 500 ms, `typed` 1,000 ms, in a row; `f` is unknown."""
+    player = Player()
+    player.write("[CALL]x[HEAD]g()[END][CALL]y[HEAD]typed(n=x)[END]")
+    player.write("[CALL]z[HEAD]typed(n=x, s=y)[END][TRAP]z[END]")
+    assert player.session.expected_wait_ms() == 2_500
+    player.advance(100)
+    assert player.session.expected_wait_ms() == 2_400
+    player.host(0, "1")
+    assert player.session.expected_wait_ms() == 2_000
+
+
+def test_what_waits_for_the_unknown_is_unknown() -> None:
+    """[TRAP-052]."""
+    player = Player()
+    player.write("[CALL]u[HEAD]f()[END][CALL]y[HEAD]typed(n=u)[END][TRAP]y[END]")
+    assert player.session.expected_wait_ms() is None
+
+
+def test_a_tool_that_declares_nothing_takes_what_it_took_last() -> None:
+    """[TRAP-052]: results count, failures among them; what never ran does not, nor what was cancelled."""
+    player = Player()
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][CALL]c[HEAD]f(x=a.no)[END]")
+    player.advance(70)
+    player.send("a", "{}")
+    player.advance(30)
+    player.write("[CALL]d[HEAD]f()[END][TRAP]d[END]")
+    assert player.session.expected_wait_ms() == 70
+    player.send("b", FAULT, status=Status.ERROR)
+    assert player.session.expected_wait_ms() == 100
+    player.advance(40)
+    assert player.session.expected_wait_ms() == 60
 
 
 def test_a_trap_does_not_inherit_the_time_of_another() -> None:

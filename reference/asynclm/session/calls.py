@@ -81,6 +81,13 @@ class CallRecord:
         """When it was dispatched, or None."""
         return self._dispatched_ms
 
+    @property
+    def took_ms(self) -> int | None:
+        """From dispatch to its host's result, or None if it got none."""
+        if self.status not in (Status.OK, Status.ERROR) or self._dispatched_ms is None or self._resolved_ms is None:
+            return None
+        return self._resolved_ms - self._dispatched_ms
+
     def dispatch(self, now_ms: int) -> None:
         """Goes out to its host."""
         self._cell.move(CallTrigger.DISPATCH)
@@ -157,6 +164,16 @@ class CallRegistry:
     def by_index(self, index: int) -> CallRecord | None:
         """The call with this index."""
         return self._calls[index] if 0 <= index < len(self._calls) else None
+
+    def sources(self, call: CallRecord) -> list[CallRecord]:
+        """The calls that a held call refers to."""
+        assert call.invocation is not None
+        return [self._by_id[reference.id] for reference in call.invocation.references]
+
+    def took_ms(self, function: str) -> int | None:
+        """What the latest call of this function took, or None if none has had a result."""
+        times = (call.took_ms for call in reversed(self._calls) if call.function == function)
+        return next((ms for ms in times if ms is not None), None)
 
     def close(self, record: CallRecord) -> None:
         """Forgets a settled call as unsettled."""

@@ -11,6 +11,7 @@ from asynclm.session.core import Core
 from asynclm.session.desk import CallDesk
 from asynclm.session.effects import Resume, StateChanged, Suspend, TrapEntered, TrapExited
 from asynclm.session.ending import Ending
+from asynclm.session.expectation import expected_wait_ms
 from asynclm.session.hold import Hold
 from asynclm.session.outbox import Phase
 from asynclm.session.payloads import error_payload
@@ -170,20 +171,15 @@ class Waits:
         core.out.add(phase, StateChanged(token_index=index, state=state, reason=reason, stop_string=stop_string))
 
     def expected_wait_ms(self) -> int | None:
-        """How long the wait will probably last, from what tools declare of themselves; None if nothing is known.
+        """How long the wait will probably last, by what is known of the tools; None if nothing is [TRAP-052].
 
         The longest of what must all come, the shortest of what may come first, and no longer than `within`.
         """
         core = self._core
         if core.cell.state not in WAITING:
             return None
-        left = [wait for call in self._waited_for() if (wait := self._left(call)) is not None]
-        together = self._waits_for_all()
-        expected = (max(left) if together else min(left)) if left else None
-        if core.cell.state is State.TRAPPED and self._timer is not None:
-            within = self._timer.due_ms - core.now_ms
-            expected = within if expected is None else min(expected, within)
-        return expected
+        within = None if self._timer is None else self._timer.due_ms - core.now_ms
+        return expected_wait_ms(core, self._waited_for(), together=self._waits_for_all(), within_ms=within)
 
     def _waits_for_all(self) -> bool:
         if self._core.config.mode is ExecutionMode.SYNC_PARALLEL:
@@ -196,8 +192,3 @@ class Waits:
         if core.cell.state is State.TRAPPED and self._trap.ids and core.config.mode is not ExecutionMode.SYNC_PARALLEL:
             return [call for call in unresolved if call.id in self._trap.ids]
         return unresolved
-
-    def _left(self, call: CallRecord) -> int | None:
-        if call.dispatched_ms is None or call.tool is None or call.tool.expected_duration_ms is None:
-            return None
-        return max(0, call.dispatched_ms + call.tool.expected_duration_ms - self._core.now_ms)

@@ -150,6 +150,8 @@ class _Tensors:
         tensor: torch.Tensor = self._file.get_tensor(key)
         if tuple(tensor.shape) != shape:
             raise ModelError(f"{self._path}: tensor {name} has shape {tuple(tensor.shape)}; allowed: {shape}{made_for}")
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"{self._path}: tensor {name} has values that are not finite; the training failed")
         return (tensor.float() * scale).to(device=self.device, dtype=self.dtype)
 
     def drop(self, name: str) -> None:

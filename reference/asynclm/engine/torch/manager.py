@@ -89,7 +89,7 @@ def resolve_adapter(name: str, place: str, *, offline: bool = False) -> Path:
         ModelError: the place is neither, or cannot be fetched.
     """
     path = Path(place).expanduser()
-    if path.is_dir():
+    if place and path.is_dir():
         return path
     if not _HUB_ID_FORM.fullmatch(place) or _looks_like_path(place):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""The KV cache: one tensor for each sequence, which grows in blocks and is freed with it.
+"""The KV cache: one tensor for each sequence, freed with it.
 
 Each sequence owns its rows, so sequences of any lengths decode in one batch, a trapped one costs what it holds and no
 more, and moving one to another device or dropping it concerns no other.
@@ -6,10 +6,18 @@ more, and moving one to another device or dropping it concerns no other.
 
 from __future__ import annotations
 
+import math
+import mmap
+from collections.abc import Sequence
+
 import torch
 
-BLOCK = 256
-"""Tokens by which a cache grows."""
+GRAIN = 32
+"""Tokens that capacities are multiples of."""
+
+MAPPED_BYTES = 1 << 17
+"""From this size on, rows on CPU are mapped from the system and go back to it at once when they are freed. The C
+library would keep them: with a thousand sessions that come and go, its heap becomes many times what is in use."""
 
 
 class SequenceCache:
@@ -23,6 +31,7 @@ class SequenceCache:
         self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.rows = torch.empty((num_layers, 2, num_kv_heads, 0, head_dim), dtype=dtype, device=device)
+        self._token_bytes = num_layers * 2 * num_kv_heads * head_dim * dtype.itemsize
 
     @property
     def capacity(self) -> int:
@@ -34,6 +43,10 @@ class SequenceCache:
         """Bytes held."""
         return self.rows.nbytes
 
+    def bytes_for(self, length: int) -> int:
+        """Bytes held with room for this many tokens."""
+        return rounded(length) * self._token_bytes
+
     def reserve(self, length: int) -> None:
         """Makes room for this many tokens, keeping what is there.
 
@@ -42,14 +55,23 @@ class SequenceCache:
         """
         if length <= self.capacity:
             return
-        shape = list(self.rows.shape)
-        shape[3] = -(-length // BLOCK) * BLOCK
-        try:
-            grown = self.rows.new_empty(shape)
-        except RuntimeError as error:  # torch's allocators raise nothing more specific on CPU
-            raise MemoryError(f"KV cache of {shape[3]} tokens: {error!s:.200}") from None
+        grown = self._new(rounded(length))
         grown[:, :, :, : self.capacity] = self.rows
         self.rows = grown
+
+    def free(self) -> None:
+        """Gives all memory back."""
+        self.rows = self.rows.new_empty((*self.rows.shape[:3], 0, self.rows.shape[4]))
+
+    def copy(self, start: int, end: int) -> torch.Tensor:
+        """The rows of tokens `start` to `end`, in memory of their own.
+
+        Raises:
+            MemoryError: the device has no room.
+        """
+        copied = self._new(end - start)
+        copied.copy_(self.rows[:, :, :, start:end])
+        return copied
 
     def written(self, start: int, end: int) -> tuple[torch.Tensor, ...]:
         """For each layer, the rows of tokens `start` to `end`: shape (2, kv_heads, end - start, head_dim)."""
@@ -62,3 +84,23 @@ class SequenceCache:
     def values(self, end: int) -> tuple[torch.Tensor, ...]:
         """For each layer, the values of tokens 0 to `end`: shape (1, kv_heads, end, head_dim)."""
         return self.rows[:, 1:, :, :end].unbind(0)
+
+    def _new(self, tokens: int) -> torch.Tensor:
+        shape = (*self.rows.shape[:3], tokens, self.rows.shape[4])
+        try:
+            return _new_rows(shape, self.rows)
+        except (RuntimeError, OSError) as error:  # torch's allocators raise nothing more specific on CPU
+            raise MemoryError(f"KV cache of {tokens} tokens: {error!s:.200}") from None
+
+
+def rounded(length: int) -> int:
+    """The capacity for so many tokens."""
+    return -(-length // GRAIN) * GRAIN
+
+
+def _new_rows(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or size < MAPPED_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return like.new_empty(shape)
+    region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # unmapped with the last tensor of it
+    return torch.frombuffer(region, dtype=like.dtype).view(shape)

@@ -99,6 +99,9 @@ class HfTokenizer:
                 f"{folder} names no special token that ends a sequence: eos_token is {eos!r:.80} in "
                 f"tokenizer_config.json, eos_token_id {sorted(eos_ids)} in config.json and generation_config.json"
             )
+        # Fine-tunes of Llama 3 often name one of its ends and sample another.
+        ends = {identifier for identifier, content in added.items() if content in _LLAMA3_ENDS}
+        eos_ids |= ends if eos_ids & ends else set()
         # A checkpoint's configuration may carry an id over from the model it was made from: ordinary text here.
         eos_ids &= set(added)
         return cls(definition, eos_ids=eos_ids, bos_token=bos, eos_token=eos)
@@ -166,6 +169,10 @@ class HfTokenizer:
     def spelling(self, token_id: int) -> str:
         """The name of a token in the vocabulary, for messages."""
         return self._spellings.get(token_id, f"<{token_id}>")
+
+
+_LLAMA3_ENDS = ("<|end_of_text|>", "<|eot_id|>", "<|eom_id|>")
+"""Llama 3 ends a text, a turn, or a message to a tool: the end of a sequence all the same."""
 
 
 def _byte_of_character() -> dict[str, int]:

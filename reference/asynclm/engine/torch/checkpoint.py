@@ -58,6 +58,8 @@ class LlamaConfig:
     context_length: int
     tied: bool
     rope: RopeConfig
+    attention_bias: bool = False
+    mlp_bias: bool = False
 
 
 def read_config(folder: Path) -> LlamaConfig:
@@ -81,7 +83,7 @@ def read_config(folder: Path) -> LlamaConfig:
         return _parse(raw)
     except KeyError as error:
         raise ModelError(f"{path}: {error.args[0]} is missing") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: {error!s:.200}") from None
 
 
@@ -97,26 +99,40 @@ def _check_supported(raw: Mapping[str, Any], path: Path) -> None:
 
 
 def _parse(raw: Mapping[str, Any]) -> LlamaConfig:
-    hidden, heads = int(raw["hidden_size"]), int(raw["num_attention_heads"])
-    kv_heads = int(raw.get("num_key_value_heads") or heads)
+    hidden, heads = _size(raw, "hidden_size"), _size(raw, "num_attention_heads")
+    kv_heads = _size(raw, "num_key_value_heads", heads)
     config = LlamaConfig(
-        vocab_size=int(raw["vocab_size"]),
+        vocab_size=_size(raw, "vocab_size"),
         hidden_size=hidden,
-        intermediate_size=int(raw["intermediate_size"]),
-        num_layers=int(raw["num_hidden_layers"]),
+        intermediate_size=_size(raw, "intermediate_size"),
+        num_layers=_size(raw, "num_hidden_layers"),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_dim=int(raw.get("head_dim") or hidden // heads),
+        head_dim=_size(raw, "head_dim", hidden // heads),
         norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
-        context_length=int(raw.get("max_position_embeddings", 2048)),
+        context_length=_size(raw, "max_position_embeddings", 2048),
         tied=bool(raw.get("tie_word_embeddings", False)),
         rope=_parse_rope(raw),
+        attention_bias=bool(raw.get("attention_bias")),
+        mlp_bias=bool(raw.get("mlp_bias")),
     )
     if heads % kv_heads:
         raise ValueError(f"num_attention_heads is {heads}; it must be a multiple of num_key_value_heads, {kv_heads}")
     if config.head_dim % 2:
         raise ValueError(f"head_dim is {config.head_dim}; it must be even")
     return config
+
+
+def _size(raw: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A size; null stands for the default, as in transformers."""
+    value = raw.get(name)
+    if value is None:
+        if default is None:
+            raise KeyError(name)
+        return default
+    if int(value) < 1:
+        raise ValueError(f"{name} is {value}; it must be positive")
+    return int(value)
 
 
 def _parse_rope(raw: Mapping[str, Any]) -> RopeConfig:
@@ -131,6 +147,8 @@ def _parse_rope(raw: Mapping[str, Any]) -> RopeConfig:
         return RopeConfig(theta=theta)
     if kind == "linear":
         return RopeConfig(theta=theta, kind=kind, factor=float(rope["factor"]))
+    if float(rope["low_freq_factor"]) >= float(rope["high_freq_factor"]):
+        raise ValueError(f"low_freq_factor is {rope['low_freq_factor']}; it must be below high_freq_factor")
     return RopeConfig(
         theta=theta,
         kind=kind,
@@ -162,14 +180,14 @@ class Weights:
             self._stack = stack.pop_all()
 
     def _shards(self) -> list[str]:
+        if (self._folder / "model.safetensors").is_file():
+            return ["model.safetensors"]  # before the index, as in transformers
         index = self._folder / "model.safetensors.index.json"
         if not index.is_file():
-            if not (self._folder / "model.safetensors").is_file():
-                raise ModelError(
-                    f"{self._folder} has no weights: neither model.safetensors nor {index.name}. "
-                    "Weights in other formats must be saved as safetensors first"
-                )
-            return ["model.safetensors"]
+            raise ModelError(
+                f"{self._folder} has no weights: neither model.safetensors nor {index.name}. "
+                "Weights in other formats must be saved as safetensors first"
+            )
         try:
             shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
@@ -211,7 +229,3 @@ class Weights:
         if tuple(tensor.shape) != shape:
             raise ModelError(f"{self._folder}: tensor {name} has shape {tuple(tensor.shape)}; config.json says {shape}")
         return tensor.to(device=self._device, dtype=self._dtype)
-
-    def get_optional(self, name: str, shape: tuple[int, ...]) -> torch.Tensor | None:
-        """One tensor, or None if the checkpoint has none of this name (biases)."""
-        return self.get(name, shape) if name in self._files else None

@@ -261,8 +261,8 @@ def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
     def linear(inputs: int, *parts: tuple[str, int]) -> Linear:
         names = [(f"{prefix}.{name}", outputs) for name, outputs in parts]
         matrices = [weights.get(f"{name}.weight", (outputs, inputs)) for name, outputs in names]
-        biases = [weights.get_optional(f"{name}.bias", (outputs,)) for name, outputs in names]
-        bias = torch.cat([b for b in biases if b is not None]) if None not in biases else None
+        biased = c.mlp_bias if parts[0][0].startswith("mlp") else c.attention_bias
+        bias = torch.cat([weights.get(f"{name}.bias", (outputs,)) for name, outputs in names]) if biased else None
         return make_linear(torch.cat(matrices) if len(matrices) > 1 else matrices[0], bias)
 
     return _Layer(

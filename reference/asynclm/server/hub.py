@@ -68,7 +68,9 @@ class SessionHub:
             options.session_limits,
             context_length=min(options.session_limits.context_length, engine.info.context_length),
         )
-        self._preparation = Preparation(engine, options, self.session_limits, self.scripts, self.own_tools)
+        self._preparation = Preparation(
+            engine, options, self.session_limits, self.scripts, self.own_tools, self.tool_host.durations
+        )
 
     @property
     def own_tools(self) -> tuple[ToolSpec, ...]:

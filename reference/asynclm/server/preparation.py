@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import grpc
 
 from asynclm.cml.blocks import CmlError
+from asynclm.cml.copying import CopyFrom
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import Engine, model_names
 from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
@@ -21,6 +22,7 @@ from asynclm.prompt.instructions import system_section, tool_section
 from asynclm.prompt.template import Part, TextPart
 from asynclm.server.options import ServerOptions
 from asynclm.session.config import Constraints, Limits, SessionConfig
+from asynclm.tools.durations import UsualDurations
 from asynclm.wire.errors import (
     BAD_CML,
     BAD_TOOL,
@@ -66,6 +68,7 @@ class Preparation:
         limits: the limits of a session, which its `Start` may lower.
         scripts: the scripts that are loaded.
         own_tools: what the server's own tools declare.
+        durations: what those took lately.
     """
 
     def __init__(
@@ -75,12 +78,14 @@ class Preparation:
         limits: Limits,
         scripts: ScriptStore,
         own_tools: Sequence[ToolSpec],
+        durations: UsualDurations,
     ) -> None:
         self._engine = engine
         self._options = options
         self._limits = limits
         self._scripts = scripts
         self._own_tools = own_tools
+        self._durations = durations
         self._scripted = (
             engine
             if engine.info.name == "scripted"
@@ -97,13 +102,16 @@ class Preparation:
         self._check_size(start)
         engine, script, weights, adapter = self._resolve_model(start.model)
         tools = start.offered(self._own_tools)
+        _check_copies(start, tools)
         limits = start.limits_in_force(self._limits)
         prompt_ids = await asyncio.to_thread(_encode_prompt, start, tools, engine)
         _check_prompt(len(prompt_ids), limits, start)
         constraints = _constraints(start)
         constraint = await asyncio.to_thread(_compile, constraints, start, tools, engine)
+        # Not before: what a tool took is no part of the prompt, which must be the same every time.
+        timed = [*start.tools, *self._durations.fill_in(tools[len(start.tools) :])]
         config = start.session_config(
-            tools=tools, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
+            tools=timed, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
         )
         return Prepared(engine, script, weights, adapter, tuple(prompt_ids), config, constraint)
 
@@ -171,6 +179,21 @@ def _check_prompt(length: int, limits: Limits, start: StartRequest) -> None:
             f"makes a prompt of {length} tokens; prompt and answer together have {limits.context_length}",
             PROMPT_TOO_LONG,
         )
+
+
+def _check_copies(start: StartRequest, tools: Sequence[ToolSpec]) -> None:
+    """Refuses tools that copy from the request where it is not known what the user said [CALL-105]."""
+    if start.prompt_ids is None:
+        return
+    for tool in tools:
+        for name, origin in tool.copies.items():
+            if origin is not CopyFrom.RESULTS:
+                raise FieldError(
+                    "start.tools",
+                    f"has {shorten(tool.name)}, whose parameter {shorten(name)} is copied from the request; "
+                    "give messages, not prompt_ids",
+                    BAD_TOOL,
+                )
 
 
 def _compile(constraints: Constraints, start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> Constraint:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from asynclm.cml.control import Status
 from asynclm.session.effects import CallCancelRequested, CallDispatched
 from asynclm.session.events import Event, InterruptReceived
 from asynclm.tools.call import ToolCall, ToolUpdate
+from asynclm.tools.durations import UsualDurations
 from asynclm.tools.executor import ToolExecutor
 from asynclm.tools.thread import ToolThread
 from asynclm.tools.toolset import ToolSet
@@ -22,10 +24,19 @@ class LocalToolHost:
     Args:
         tools: the server's own tools.
         max_concurrency: calls that run at once, over all sessions.
+        clock: seconds.
+
+    Attributes:
+        durations: what the tools took lately, from dispatch to result [TRAP-052].
     """
 
-    def __init__(self, tools: ToolSet, *, max_concurrency: int = 16) -> None:
+    def __init__(
+        self, tools: ToolSet, *, max_concurrency: int = 16, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.tools = tools
+        self.durations = UsualDurations()
+        self._clock = clock
+        self._dispatched: dict[tuple[str, int], tuple[str, float]] = {}
         self._post: Post | None = None
         self._thread = ToolThread(lambda: ToolExecutor(tools, max_concurrency=max_concurrency, on_update=self._answer))
 
@@ -35,6 +46,7 @@ class LocalToolHost:
 
     def dispatch(self, session_id: str, call: CallDispatched) -> None:
         """Starts a call."""
+        self._dispatched[session_id, call.index] = call.function, self._clock()
         self._thread.submit(
             ToolCall(
                 session_id=session_id,
@@ -56,6 +68,8 @@ class LocalToolHost:
         self._thread.close()
 
     def _answer(self, update: ToolUpdate) -> None:
+        if update.final:
+            self._learn(update)
         # A final CANCELLED only answers our own cancel: the machine has resolved the call already.
         if self._post is not None and update.status is not Status.CANCELLED:
             self._post(
@@ -64,3 +78,8 @@ class LocalToolHost:
                     call_index=update.index, status=update.status, payload=update.payload, from_client=False
                 ),
             )
+
+    def _learn(self, update: ToolUpdate) -> None:
+        function, since = self._dispatched.pop((update.session_id, update.index), ("", 0.0))
+        if function and update.status is not Status.CANCELLED and not update.cached:
+            self.durations.observe(function, (self._clock() - since) * 1000)

@@ -65,7 +65,8 @@ class PackedLinear:
 
 def make_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
     """The fastest product for a weight of shape (outputs, inputs) on its device."""
-    if weight.device.type == "cpu" and packing_supported():
+    packs = weight.dtype != torch.float16 or float16_is_fast()  # oneDNN refuses it elsewhere
+    if weight.device.type == "cpu" and packing_supported() and packs:
         return PackedLinear(weight, bias)
     return DenseLinear(weight, bias)
 
@@ -74,6 +75,11 @@ def packing_supported() -> bool:
     """Whether this build of torch has oneDNN's packed products, which its compiler uses but does not document."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def float16_is_fast() -> bool:
+    """Whether this CPU computes float16 products natively."""
+    return packing_supported() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
 def bfloat16_is_fast() -> bool:

@@ -6,13 +6,16 @@ prefilled in chunks beside the others' decode steps, so that nobody waits for mo
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 from asynclm.cml.codec import Codec, Tokenizer
 from asynclm.engine.base import (
+    Bits,
     ContextLengthError,
     EngineError,
     EngineInfo,
@@ -23,10 +26,16 @@ from asynclm.engine.base import (
     StepRequest,
     UnknownModelError,
 )
+from asynclm.engine.torch.choice import ChoiceRequest, choose_many, not_finite
+from asynclm.engine.torch.counters import Counters
+from asynclm.engine.torch.forward import forward
+from asynclm.engine.torch.kv_memory import KvMemory
+from asynclm.engine.torch.kv_policy import KvPolicy
 from asynclm.engine.torch.model import Chunk, LlamaModel
-from asynclm.engine.torch.sampler import Sampler, unpack_mask
-from asynclm.engine.torch.scheduler import Candidate, Plan, Scheduler, StepLimits
+from asynclm.engine.torch.sampler import Sampler, check_mask
+from asynclm.engine.torch.scheduler import Scheduler, StepLimits
 from asynclm.engine.torch.sequence import SequenceState
+from asynclm.engine.torch.swap import SwapStore
 from asynclm.prompt.template import PromptTemplate
 
 
@@ -47,6 +56,10 @@ class TorchEngine:
         codec: Codec,
         template: PromptTemplate,
         limits: StepLimits | None = None,
+        kv_memory: int = 0,
+        prefix_memory: int = 0,
+        policy: KvPolicy | None = None,
+        swap: SwapStore | None = None,
     ) -> None:
         """Wraps a loaded model.
 
@@ -57,9 +70,13 @@ class TorchEngine:
             codec: its binding of control tokens.
             template: its chat template.
             limits: how much goes into one step.
+            kv_memory: the most bytes of KV cache on the device; 0 for no limit.
+            prefix_memory: bytes of it that the beginnings of prompts may take, kept for later ones; 0 for none.
+            policy: what happens to suspended sequences' KV caches; None to keep them while there is room.
+            swap: where they are swapped to; None to drop them instead. The engine closes it.
 
         Raises:
-            ValueError: the tokenizer has ids that the model has no rows for.
+            ValueError: a limit is negative, or the tokenizer has ids that the model has no rows for.
         """
         if tokenizer.vocab_size > model.config.vocab_size:
             raise ValueError(
@@ -72,8 +89,18 @@ class TorchEngine:
         self._codec = codec
         self._template = template
         self._scheduler = Scheduler(limits or StepLimits())
+        self._counters = Counters()
+        self._memory = KvMemory(
+            self._counters,
+            limit=kv_memory,
+            prefix_limit=prefix_memory,
+            longest=info.context_length,
+            policy=policy,
+            swap=swap,
+        )
         self._sequences: dict[SequenceId, SequenceState] = {}
         self._numbers = itertools.count()
+        self._stats = EngineStats(kv_limit_bytes=kv_memory)
         self.on_logits: Callable[[SequenceId, torch.Tensor], None] | None = None
 
     @property
@@ -96,16 +123,11 @@ class TorchEngine:
         """The checkpoint's chat template."""
         return self._template
 
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of KV cache held by open sequences."""
-        return sum(sequence.cache.nbytes for sequence in self._sequences.values())
-
     def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
         """Opens a sequence; see `Engine.open`.
 
         Raises:
-            ContextLengthError: the prompt leaves no room for an answer.
+            ContextLengthError: the prompt leaves no room for an answer, in the context or in memory.
             EngineError: no room for another sequence.
             UnknownModelError: there is no such adapter.
             ValueError: the prompt is empty or has an id outside the vocabulary.
@@ -123,16 +145,22 @@ class TorchEngine:
             )
         if len(self._sequences) >= self._info.max_sequences:
             raise EngineError(f"no room: {self._info.max_sequences} sequences are open, the most there may be")
-        number = SequenceId(next(self._numbers))
-        self._sequences[number] = SequenceState(
-            number,
+        sequence = SequenceState(
+            SequenceId(next(self._numbers)),
             prompt_ids,
             cache=self._model.new_cache(),
-            sampler=Sampler(sampling),
+            sampler=Sampler(sampling, self._tokenizer.special_ids),
             adapter=adapter,
             served=self._scheduler.now,
+            ticket=self._memory.draw_ticket(),
         )
-        return number
+        if not self._memory.fits(sequence):
+            raise ContextLengthError(
+                f"prompt: {len(prompt_ids)} tokens; there is no memory for the KV cache of so many"
+            )
+        self._sequences[sequence.number] = sequence
+        self._publish()
+        return sequence.number
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
         """Appends injected ids; see `Engine.append`.
@@ -150,31 +178,39 @@ class TorchEngine:
                 sequence=sequence,
             )
         state.ids.extend(ids)
+        self._counters.injected_tokens += len(ids)
 
     def cached_tokens(self, sequence: SequenceId) -> int:
         """How many tokens of the sequence's prompt were found in a cache."""
-        self._find(sequence)
-        return 0
+        return self._find(sequence).hits
 
     def stats(self) -> EngineStats:
-        """What the engine has done and holds."""
-        return EngineStats(open_sequences=len(self._sequences), kv_bytes=self.cache_bytes)
+        """What the engine has done and holds, as of the end of the last call; may be called from any thread."""
+        return self._stats
 
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
-        """A hint, not acted on yet: the KV cache stays where it is."""
-        self._find(sequence)
+        """No step is expected for about so long: the KV cache is kept, swapped or dropped, as the policy says."""
+        self._memory.suspend(self._find(sequence), expected_wait_ms)
+        self._publish()
 
     def resume(self, sequence: SequenceId) -> None:
-        """Ends `suspend`."""
-        self._find(sequence)
+        """Steps are expected again; a KV cache that was swapped or dropped comes back with the first of them."""
+        self._memory.resume(self._find(sequence))
+        self._publish()
 
     def close(self, sequence: SequenceId) -> None:
         """Frees the sequence; unknown and closed ones are ignored."""
-        self._sequences.pop(sequence, None)
+        state = self._sequences.pop(sequence, None)
+        if state is not None:
+            self._memory.forget(state)
+            self._publish()
 
     def shutdown(self) -> None:
-        """Frees every sequence."""
-        self._sequences.clear()
+        """Frees every sequence, the kept prefixes and the swap store."""
+        for sequence in list(self._sequences):
+            self.close(sequence)
+        self._memory.close()
+        self._publish()
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
         """Runs one forward pass; see `Engine.step`.
@@ -184,70 +220,77 @@ class TorchEngine:
         sequences = {request.sequence: self._checked(request) for request in requests}
         if len(sequences) < len(requests):
             raise ValueError("a step asks for one sequence twice")
-        plan = self._scheduler.plan([Candidate(s.number, s.pending, s.served) for s in sequences.values()])
+        try:
+            return self._step(requests, sequences)
+        finally:
+            self._publish()
+
+    def _step(self, requests: Sequence[StepRequest], sequences: dict[SequenceId, SequenceState]) -> list[Sampled]:
+        plan = self._memory.plan(self._scheduler, self._sequences, sequences)
         if not plan.tokens:
             return []
-        chunks = [self._chunk(sequences[number], length) for number, length in plan.tokens.items()]
+        started = time.perf_counter()
+        chunks = {number: self._chunk(sequences[number], length) for number, length in plan.tokens.items()}
         ready = [
-            request for request in requests if plan.tokens.get(request.sequence) == sequences[request.sequence].pending
+            r for r in requests if r.sequence in chunks and len(chunks[r.sequence].ids) == sequences[r.sequence].pending
         ]
-        logits = self._forward(plan, chunks, ready)
-        allowed = [self._allowed(request, row) for request, row in zip(ready, logits, strict=True)]
+        logits = forward(self._model, chunks, [request.sequence for request in ready])[:, : self._tokenizer.vocab_size]
+        self._check_logits(ready, logits)
+        masks = [self._mask(request) for request in ready]
         # From here on nothing fails.
         self._scheduler.done(plan)
-        for number, length in plan.tokens.items():
-            sequences[number].computed += length
-        return [
-            self._choose(sequences[request.sequence], request, row, mask)
-            for request, row, mask in zip(ready, logits, allowed, strict=True)
-        ]
+        for number, chunk in chunks.items():
+            self._memory.computed(sequences[number], len(chunk.ids))
+        sampled = self._choose([sequences[request.sequence] for request in ready], ready, masks, logits)
+        self._counters.count_step(
+            time.perf_counter() - started, asked=len(requests), batch=len(chunks), sampled=len(sampled)
+        )
+        return sampled
 
     def _chunk(self, sequence: SequenceState, length: int) -> Chunk:
-        """The next tokens of a sequence, with room for them in its cache."""
-        end = sequence.computed + length
-        try:
-            sequence.cache.reserve(end)
-        except MemoryError as error:
-            raise EngineError(str(error), sequence=sequence.number) from error
+        """The next tokens of a sequence, with its cache ready for them."""
+        self._memory.prepare(sequence)
+        ids = sequence.ids[sequence.computed : sequence.computed + length]
         adapter = self._model.adapters[sequence.adapter] if sequence.adapter is not None else None
-        return Chunk(sequence.ids[sequence.computed : end], sequence.computed, sequence.cache, adapter)
+        return Chunk(ids, sequence.computed, sequence.cache, adapter)
 
-    def _forward(self, plan: Plan, chunks: Sequence[Chunk], ready: Sequence[StepRequest]) -> torch.Tensor:
-        """Logits of shape (len(ready), vocab) after each ready sequence's last token."""
-        ends = dict(zip(plan.tokens, itertools.accumulate(plan.tokens.values()), strict=True))
-        try:
-            logits = self._model.forward(chunks, [ends[request.sequence] - 1 for request in ready])
-        except (RuntimeError, MemoryError) as error:
-            raise EngineError(f"the forward pass failed: {error!s:.300}") from error
-        return logits[:, : self._tokenizer.vocab_size]
+    def _check_logits(self, ready: Sequence[StepRequest], logits: torch.Tensor) -> None:
+        for place in not_finite(logits):
+            message = "the logits are not finite; its KV cache or the weights are damaged"
+            raise EngineError(message, sequence=ready[place].sequence)
 
-    def _allowed(self, request: StepRequest, logits: torch.Tensor) -> torch.Tensor | None:
-        """Checks one sequence's logits and mask; gives the mask as booleans."""
-        if not bool(logits.isfinite().all()):
-            raise EngineError(
-                "the logits are not finite; its KV cache or the weights are damaged", sequence=request.sequence
-            )
+    def _mask(self, request: StepRequest) -> Bits | None:
+        """One sequence's mask, made and checked."""
         if request.mask is None:
             return None
         try:
             mask = request.mask() if callable(request.mask) else request.mask
-            return unpack_mask(mask, len(logits)).to(logits.device)
+            check_mask(mask, self._tokenizer.vocab_size)
         except Exception as error:  # a mask is computed by the session's own constraint: its fault is the session's
             raise EngineError(f"no mask: {error!s:.300}", sequence=request.sequence) from error
+        return mask
 
     def _choose(
-        self, sequence: SequenceState, request: StepRequest, logits: torch.Tensor, allowed: torch.Tensor | None
-    ) -> Sampled:
+        self,
+        sequences: Sequence[SequenceState],
+        ready: Sequence[StepRequest],
+        masks: Sequence[Bits | None],
+        logits: torch.Tensor,
+    ) -> list[Sampled]:
+        """The tokens of a step, which their sequences go on with."""
         if self.on_logits is not None:
-            self.on_logits(request.sequence, logits)
-        if request.forced is not None:
-            token = request.forced
-        else:
-            token = sequence.sampler.choose(logits if allowed is None else logits.masked_fill(~allowed, -torch.inf))
-        logprob = float(logits.log_softmax(-1)[token]) if sequence.sampler.wants_logprobs else None
-        sequence.ids.append(token)
-        sequence.served = self._scheduler.now
-        return Sampled(request.sequence, token, logprob)
+            for request, row in zip(ready, logits, strict=True):
+                self.on_logits(request.sequence, row)
+        wanted = [
+            ChoiceRequest(sequence.sampler, sequence.ids, mask, request.forced)
+            for sequence, request, mask in zip(sequences, ready, masks, strict=True)
+        ]
+        sampled = []
+        for sequence, choice in zip(sequences, choose_many(logits, wanted), strict=True):
+            self._memory.answered(sequence)
+            sequence.took(choice.token_id, self._scheduler.now)
+            sampled.append(Sampled(sequence.number, choice.token_id, choice.logprob, choice.rank, choice.top))
+        return sampled
 
     def _checked(self, request: StepRequest) -> SequenceState:
         sequence = self._find(request.sequence)
@@ -259,6 +302,17 @@ class TorchEngine:
                 sequence=request.sequence,
             )
         return sequence
+
+    def _publish(self) -> None:
+        """Makes the snapshot that `stats` gives, in one assignment, so that no thread sees half of it."""
+        self._stats = EngineStats(
+            **dataclasses.asdict(self._counters),
+            open_sequences=len(self._sequences),
+            suspended_sequences=sum(sequence.suspended for sequence in self._sequences.values()),
+            kv_bytes=self._memory.nbytes,
+            kv_limit_bytes=self._memory.limit,
+            swapped_bytes=self._memory.swapped,
+        )
 
     def _find(self, sequence: SequenceId) -> SequenceState:
         try:

@@ -1,73 +1,208 @@
-"""Chooses a token from one sequence's logits: greedy or sampled, under a mask, reproducible by its seed alone."""
+"""Chooses a token from one sequence's logits [SES-110]: penalties, mask, temperature, top-k, top-p, min-p, one draw.
+
+Works on rows of logits in main memory, and never changes them. What would need the whole vocabulary in order is done
+with counts: only the tokens about a threshold are ever sorted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from asynclm.engine.base import Bits, SamplingParams
+from asynclm.engine.torch.penalties import Penalties
+
+Row: TypeAlias = npt.NDArray[np.float32]
+Weights: TypeAlias = npt.NDArray[np.floating]
+
+FEW = 2048
+"""So many tokens or fewer are gathered, and sorted, at no cost that counts."""
+
+LEVELS = 256
+LEVELS_PER_NAT = 8.0
+"""How finely `_within_mass` tells probabilities apart before it sorts: 256 levels, each 1/8 of a nat."""
+
+_LEAST_FLOAT32_TEMPERATURE = 1e-3
+_WORD = 1 << 64
 
 
 class Sampler:
-    """One sequence's sampling settings and random generator; no other sequence touches either."""
+    """One sequence's sampling settings, and what its penalties count.
 
-    def __init__(self, params: SamplingParams) -> None:
-        self._params = params
-        self._generator = torch.Generator().manual_seed(params.seed % 2**64)
+    Args:
+        params: the settings.
+        special_ids: what penalties spare [SES-113].
+    """
+
+    def __init__(self, params: SamplingParams, special_ids: Collection[int] = ()) -> None:
+        self.params = params
+        self._penalties = Penalties.wanted(params, special_ids)
 
     @property
-    def wants_logprobs(self) -> bool:
-        """Whether the log-probability of each token was asked for."""
-        return self._params.logprobs
+    def plain(self) -> bool:
+        """Whether the token is the one of the highest logit, the mask apart."""
+        return self.params.temperature == 0.0 and self._penalties is None
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """Chooses a token. A greedy choice uses no random number, a sampled one exactly one.
+    def choose(self, logits: Row, ids: Sequence[int], mask: Bits | None) -> int:
+        """Chooses a token. The same arguments give the same token, however often it is asked.
 
         Args:
-            logits: float32 of shape (vocab,); `-inf` for forbidden tokens, at least one finite.
+            logits: finite, of shape (vocab,); left as they are.
+            ids: the context, prompt and stream.
+            mask: the ids that may be chosen; it allows at least one.
         """
-        if self._params.temperature == 0.0:
-            return int(logits.argmax())
-        probabilities = keep_likely(logits, self._params).softmax(-1, dtype=torch.float64)
-        drawn = torch.rand((), generator=self._generator, dtype=torch.float64)
-        # The inverse of the cumulative distribution: one random number a token, whatever the vocabulary's size.
-        cumulative = probabilities.cumsum(-1)
-        point = (drawn.to(cumulative.device) * cumulative[-1])[None]
-        index = int(torch.searchsorted(cumulative, point, right=True))
-        return min(index, int(probabilities.nonzero()[-1]))  # rounding may put the point on the very end
+        if self.plain:
+            best = int(logits.argmax())
+            if mask is None or allows(mask, best):
+                return best
+        scores = logits if self._penalties is None else self._penalties.apply(logits, ids)
+        scores, chosen_from = _allowed(scores, mask)
+        if self.params.temperature == 0.0:
+            place = int(scores.argmax())
+        else:
+            place = _draw(scores, self.params, uniform(self.params.seed, len(ids)))
+        return place if chosen_from is None else int(chosen_from[place])
+
+    def took(self, token_id: int) -> None:
+        """The sequence goes on with this token, chosen or forced."""
+        if self._penalties is not None:
+            self._penalties.took(token_id)
 
 
-def keep_likely(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Scaled logits with the unlikely tokens at `-inf`: temperature, then top-k, top-p and min-p, in this order.
+def uniform(seed: int, place: int) -> float:
+    """The random number of a place in a context, in [0, 1): what seed and place alone decide [SES-112].
 
-    The order and the rules are those of transformers' logits warpers; tokens that tie with the k-th stay.
+    Output `place` of the generator SplitMix64 (Steele, Lea and Flood, 2014), whose state is a hash of the seed.
     """
-    logits = logits / params.temperature
-    if 0 < params.top_k < logits.shape[-1]:
-        threshold = logits.topk(params.top_k).values[-1]
-        logits = logits.masked_fill(logits < threshold, -torch.inf)
-    if params.top_p < 1.0:
-        ordered, order = logits.sort(descending=False)
-        dropped = ordered.softmax(-1).cumsum(-1) <= 1.0 - params.top_p
-        dropped[-1] = False
-        logits = logits.masked_fill(dropped.scatter(0, order, dropped), -torch.inf)
-    if params.min_p > 0.0:
-        probabilities = logits.softmax(-1)
-        logits = logits.masked_fill(probabilities < params.min_p * probabilities.max(), -torch.inf)
-    return logits
+    return (_mix(_mix(seed % _WORD) + place * 0x9E3779B97F4A7C15) >> 11) * 2.0**-53
 
 
-def unpack_mask(mask: Bits, vocab_size: int) -> torch.Tensor:
-    """A mask's bits as booleans of shape (vocab_size,).
+def _mix(word: int) -> int:
+    word = (word + 0x9E3779B97F4A7C15) % _WORD
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % _WORD
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % _WORD
+    return word ^ (word >> 31)
+
+
+# --- masks -------------------------------------------------------------------------------------------------------
+
+
+def check_mask(mask: Bits, vocab_size: int) -> None:
+    """Checks a mask's shape, and that it allows something.
 
     Raises:
-        ValueError: the mask is not `ceil(vocab_size / 32)` words long, or allows nothing.
+        ValueError: it is not `ceil(vocab_size / 32)` words long, or allows nothing.
     """
     words = -(-vocab_size // 32)
     if mask.dtype != np.uint32 or mask.shape != (words,):
         raise ValueError(f"mask has shape {mask.shape} of {mask.dtype}; allowed: ({words},) of uint32")
-    octets = mask.astype("<u4", copy=False).view(np.uint8)
-    allowed = np.unpackbits(octets, count=vocab_size, bitorder="little").view(np.bool_)
-    if not allowed.any():
+    last = int(mask[-1]) & ((1 << ((vocab_size - 1) % 32 + 1)) - 1)
+    if not last and not mask[:-1].any():
         raise ValueError("the mask allows no token at all")
-    return torch.from_numpy(allowed)
+
+
+def allows(mask: Bits, token_id: int) -> bool:
+    """Whether a mask allows a token."""
+    return bool(int(mask[token_id // 32]) >> token_id % 32 & 1)
+
+
+def unpack_mask(mask: Bits, vocab_size: int) -> npt.NDArray[np.bool_]:
+    """A mask's bits as booleans of shape (vocab_size,)."""
+    octets = mask.astype("<u4", copy=False).view(np.uint8)
+    return np.unpackbits(octets, count=vocab_size, bitorder="little").view(np.bool_)
+
+
+def _allowed(scores: Row, mask: Bits | None) -> tuple[Row, npt.NDArray[np.intp] | None]:
+    """What a mask leaves: all scores with `-inf` where it forbids, or the few that it allows and their ids."""
+    if mask is None:
+        return scores, None
+    allowed = unpack_mask(mask, len(scores))
+    if np.count_nonzero(allowed) <= FEW:
+        ids = np.flatnonzero(allowed)
+        return scores[ids], ids
+    return np.where(allowed, scores, np.float32(-np.inf)), None
+
+
+# --- what is likely ----------------------------------------------------------------------------------------------
+
+
+def weigh(scores: Row, params: SamplingParams) -> tuple[Weights, npt.NDArray[np.intp] | None]:
+    """The weights, in proportion to probabilities, of the tokens that temperature, top-k, top-p and min-p leave.
+
+    The rules are those of transformers' logits warpers: tokens that tie with the k-th stay.
+
+    Args:
+        scores: logits, `-inf` for what is forbidden; at least one is finite.
+        params: a temperature above 0, and the rest.
+
+    Returns:
+        Weights, the greatest 1 and those of dropped tokens 0; and the places that they belong to, None for all.
+    """
+    places = None
+    if 0 < params.top_k < len(scores):
+        places = _top(scores, params.top_k)
+        scores = scores[places]
+    weights = _relative(scores, params.temperature)
+    if params.top_p < 1.0:
+        _within_mass(weights, params.top_p)
+    if params.min_p > 0.0:
+        weights[weights < params.min_p] = 0.0
+    return weights, places
+
+
+def _top(scores: Row, count: int) -> npt.NDArray[np.intp]:
+    values, places = torch.from_numpy(scores).topk(count, sorted=False)
+    least = float(values.min())
+    if np.count_nonzero(scores >= least) > count:
+        return np.flatnonzero(scores >= least)
+    return places.numpy()
+
+
+def _relative(scores: Row, temperature: float) -> Weights:
+    """exp((score - the highest) / temperature)."""
+    small = temperature < _LEAST_FLOAT32_TEMPERATURE
+    below: Weights = scores.astype(np.float64) if small else scores.copy()
+    below -= below.max()
+    with np.errstate(over="ignore", under="ignore"):
+        below /= temperature
+        return np.exp(below, out=below)
+
+
+def _within_mass(weights: Weights, share: float) -> None:
+    """Drops what is not among the most probable tokens that together have this share of the mass: top-p.
+
+    A token stays if those more probable than it have less. Tokens are told apart by level first, so that only those of
+    the level in which the share is reached are sorted.
+    """
+    if len(weights) <= FEW:
+        _cut(weights, np.arange(len(weights)), 0.0, share * float(weights.sum(dtype=np.float64)))
+        return
+    with np.errstate(divide="ignore"):
+        levels = np.minimum(np.log(weights) * -LEVELS_PER_NAT, LEVELS - 1).astype(np.uint8)
+    mass = np.bincount(levels, weights, LEVELS).cumsum()
+    limit = share * mass[-1]
+    level = int(np.searchsorted(mass, limit))
+    _cut(weights, np.flatnonzero(levels == level), mass[level - 1] if level else 0.0, limit)
+    weights[levels > level] = 0.0
+
+
+def _cut(weights: Weights, places: npt.NDArray[np.intp], above: float, limit: float) -> None:
+    """Drops those of `places` that are reached after `limit`; `above` is the mass of all that is more probable."""
+    order = places[np.argsort(-weights[places], kind="stable")]
+    reached = above + weights[order].cumsum(dtype=np.float64)
+    kept = 1 + int(np.searchsorted(reached, limit))
+    weights[order[kept:]] = 0.0
+
+
+def _draw(scores: Row, params: SamplingParams, point: float) -> int:
+    """The place at which the cumulative distribution reaches `point`, in [0, 1)."""
+    weights, places = weigh(scores, params)
+    reached = torch.from_numpy(weights).cumsum(0, dtype=torch.float64).numpy()
+    # Rounding may put the point on the very end, where a token of no weight stands.
+    last = np.searchsorted(reached, reached[-1])
+    place = min(int(np.searchsorted(reached, point * reached[-1], side="right")), int(last))
+    return place if places is None else int(places[place])

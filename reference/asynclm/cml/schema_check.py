@@ -181,7 +181,7 @@ class SchemaCheck:
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        draft = validator_for(schema, default=jsonschema.Draft202012Validator)
+        draft: Any = validator_for(schema, default=jsonschema.Draft202012Validator)
         _check_lists(schema)
         try:
             # Patterns are looked at below, by what will search them.
@@ -251,7 +251,8 @@ def _check_lists(schema: Mapping[str, Any]) -> None:
 
 def _check_patterns(schema: Mapping[str, Any]) -> None:
     """Refuses patterns that cannot be searched, and a keyword that searches them by means that know no end."""
-    left, names = MOST_INSTRUCTIONS, set()
+    left = MOST_INSTRUCTIONS
+    names: set[str] = set()
     for path, node in nodes(schema, "parameters"):
         names.update(node)
         named = node.get("patternProperties")

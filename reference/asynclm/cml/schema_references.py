@@ -30,7 +30,8 @@ def registry_of(schema: Mapping[str, Any]) -> Registry[Any]:
     A registry that has not looked for anchors yet does so at each reference to one, through the whole schema.
     """
     root: Resource[Any] = Resource.from_contents(dict(schema), default_specification=DRAFT202012)
-    return _NOTHING.with_resource(root.id() or "", root).crawl()
+    known: Registry[Any] = _NOTHING.with_resource(root.id() or "", root).crawl()
+    return known
 
 
 def nodes(node: object, path: str, *, named: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:

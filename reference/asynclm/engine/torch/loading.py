@@ -19,6 +19,7 @@ from asynclm.engine.torch.linear import bfloat16_is_fast
 from asynclm.engine.torch.lora import Adapter
 from asynclm.engine.torch.lora_loading import load_adapter
 from asynclm.engine.torch.manager import ResolvedModel, resolve_adapter, resolve_model
+from asynclm.engine.torch.memory_limits import kv_memory
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.engine.torch.options import TorchOptions
 from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
@@ -64,6 +65,8 @@ def open_model(options: TorchOptions) -> TorchEngine:
             codec=codec,
             template=template,
             limits=step_limits(options.max_batch, options.step_tokens, place),
+            kv_memory=kv_memory(place, options.kv_memory_mib),
+            prefix_memory=options.prefix_memory_mib << 20,
         )
     except ValueError as error:
         raise ModelError(f"{resolved.folder}: {error}") from None

@@ -20,6 +20,7 @@ class UnknownBenchmarkError(ValueError):
 
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
+        "overhead": "cost of sessions, masks and grammar, in percent of the bare engine's decode rate",
         "parser": "cost of parsing one token: text, bodies and block ends, in both forms",
     }
 )

@@ -26,7 +26,7 @@ def transcript(random: Random, language: BodyLanguage, turns: int) -> list[Block
     """What a model writes in a session: prose, four calls to every trap, end of sequence left out."""
     blocks: list[Block] = []
     for turn in range(turns):
-        blocks.append(Text(_prose(random, 15, 45) + "\n"))
+        blocks.append(Text(prose(random, 15, 45) + "\n"))
         blocks.append(_trap(random) if turn % 5 == 4 else _call(random, language))
     return blocks
 
@@ -42,7 +42,8 @@ def cut(random: Random, text: str) -> list[str]:
     return pieces
 
 
-def _prose(random: Random, shortest: int, longest: int) -> str:
+def prose(random: Random, shortest: int, longest: int) -> str:
+    """Words of prose, so many at least and at most."""
     return " ".join(random.choices(_WORDS, k=random.randint(shortest, longest)))
 
 
@@ -68,12 +69,12 @@ def _value(random: Random) -> Literal | Reference:
         steps: tuple[str | int, ...] = random.choice(((), (), ("email",), ("rows", 0), (2, "name")))
         return Reference(random.choice(_IDS), steps)
     if kind < 0.6:
-        return Literal(render_literal(_prose(random, 1, 12)))
+        return Literal(render_literal(prose(random, 1, 12)))
     if kind < 0.65:  # an email or a file
-        return Literal(render_literal("\n\n".join(_prose(random, 20, 60) for _ in range(3))))
+        return Literal(render_literal("\n\n".join(prose(random, 20, 60) for _ in range(3))))
     if kind < 0.85:
         return Literal(random.choice(("10", "true", "null", "0.75", "2026", "-3.50")))
-    people = [{"name": _prose(random, 1, 2), "id": random.randint(1, 999)} for _ in range(random.randint(1, 4))]
+    people = [{"name": prose(random, 1, 2), "id": random.randint(1, 999)} for _ in range(random.randint(1, 4))]
     return Literal(render_literal(random.choice((people, [p["name"] for p in people], {"all": people, "deep": True}))))
 
 

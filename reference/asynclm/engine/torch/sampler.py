@@ -18,13 +18,14 @@ from asynclm.engine.torch.penalties import Penalties
 
 Row: TypeAlias = npt.NDArray[np.float32]
 Weights: TypeAlias = npt.NDArray[np.floating]
+Places: TypeAlias = npt.NDArray[np.intp]
 
 FEW = 2048
 """So many tokens or fewer are gathered, and sorted, at no cost that counts."""
 
-LEVELS = 256
-LEVELS_PER_NAT = 8.0
-"""How finely `_within_mass` tells probabilities apart before it sorts: 256 levels, each 1/8 of a nat."""
+LEVELS = 2048
+LEVELS_PER_NAT = 64.0
+"""How finely `_within_mass` tells probabilities apart before it sorts: 2048 levels, each 1/64 of a nat."""
 
 _LEAST_FLOAT32_TEMPERATURE = 1e-3
 _WORD = 1 << 64
@@ -116,7 +117,7 @@ def unpack_mask(mask: Bits, vocab_size: int) -> npt.NDArray[np.bool_]:
     return np.unpackbits(octets, count=vocab_size, bitorder="little").view(np.bool_)
 
 
-def _allowed(scores: Row, mask: Bits | None) -> tuple[Row, npt.NDArray[np.intp] | None]:
+def _allowed(scores: Row, mask: Bits | None) -> tuple[Row, Places | None]:
     """What a mask leaves: all scores with `-inf` where it forbids, or the few that it allows and their ids."""
     if mask is None:
         return scores, None
@@ -130,7 +131,7 @@ def _allowed(scores: Row, mask: Bits | None) -> tuple[Row, npt.NDArray[np.intp] 
 # --- what is likely ----------------------------------------------------------------------------------------------
 
 
-def weigh(scores: Row, params: SamplingParams) -> tuple[Weights, npt.NDArray[np.intp] | None]:
+def weigh(scores: Row, params: SamplingParams) -> tuple[Weights, Places | None]:
     """The weights, in proportion to probabilities, of the tokens that temperature, top-k, top-p and min-p leave.
 
     The rules are those of transformers' logits warpers: tokens that tie with the k-th stay.
@@ -140,26 +141,28 @@ def weigh(scores: Row, params: SamplingParams) -> tuple[Weights, npt.NDArray[np.
         params: a temperature above 0, and the rest.
 
     Returns:
-        Weights, the greatest 1 and those of dropped tokens 0; and the places that they belong to, None for all.
+        Weights, the greatest 1 and those of dropped tokens 0 or left out; and the ascending places that they belong to,
+        None for all.
     """
-    places = None
+    places: Places | None = None
     if 0 < params.top_k < len(scores):
         places = _top(scores, params.top_k)
         scores = scores[places]
     weights = _relative(scores, params.temperature)
     if params.top_p < 1.0:
-        _within_mass(weights, params.top_p)
+        likely = _within_mass(weights, params.top_p)
+        weights, places = weights[likely], likely if places is None else places[likely]
     if params.min_p > 0.0:
         weights[weights < params.min_p] = 0.0
     return weights, places
 
 
-def _top(scores: Row, count: int) -> npt.NDArray[np.intp]:
+def _top(scores: Row, count: int) -> Places:
     values, places = torch.from_numpy(scores).topk(count, sorted=False)
     least = float(values.min())
     if np.count_nonzero(scores >= least) > count:
         return np.flatnonzero(scores >= least)
-    return places.numpy()
+    return np.sort(places.numpy())
 
 
 def _relative(scores: Row, temperature: float) -> Weights:
@@ -172,34 +175,35 @@ def _relative(scores: Row, temperature: float) -> Weights:
         return np.exp(below, out=below)
 
 
-def _within_mass(weights: Weights, share: float) -> None:
-    """Drops what is not among the most probable tokens that together have this share of the mass: top-p.
+def _within_mass(weights: Weights, share: float) -> Places:
+    """The most probable tokens that together have this share of the mass: top-p.
 
-    A token stays if those more probable than it have less. Tokens are told apart by level first, so that only those of
-    the level in which the share is reached are sorted.
+    A token stays if those more probable than it have less than the share. What is so improbable that all of its kind
+    together make up no more than the rest is dropped unseen; where many are left, all but those of the level in which
+    the share is reached are told apart by level alone.
     """
-    if len(weights) <= FEW:
-        _cut(weights, np.arange(len(weights)), 0.0, share * float(weights.sum(dtype=np.float64)))
-        return
-    with np.errstate(divide="ignore"):
-        levels = np.minimum(np.log(weights) * -LEVELS_PER_NAT, LEVELS - 1).astype(np.uint8)
-    mass = np.bincount(levels, weights, LEVELS).cumsum()
-    limit = share * mass[-1]
-    level = int(np.searchsorted(mass, limit))
-    _cut(weights, np.flatnonzero(levels == level), mass[level - 1] if level else 0.0, limit)
-    weights[levels > level] = 0.0
-
-
-def _cut(weights: Weights, places: npt.NDArray[np.intp], above: float, limit: float) -> None:
-    """Drops those of `places` that are reached after `limit`; `above` is the mass of all that is more probable."""
-    order = places[np.argsort(-weights[places], kind="stable")]
+    total = float(weights.sum(dtype=np.float64))
+    limit = share * total
+    places = np.flatnonzero(weights >= (1.0 - share) * total / len(weights))
+    weights = weights[places]
+    kept, edge, above = np.ones(len(places), np.bool_), np.arange(len(places)), 0.0
+    if len(places) > FEW:
+        levels = np.minimum(np.log(weights) * -LEVELS_PER_NAT, LEVELS - 1).astype(np.intp)
+        mass = np.bincount(levels, weights, LEVELS).cumsum()
+        level = int(np.searchsorted(mass, limit))
+        kept, edge = levels <= level, np.flatnonzero(levels == level)
+        above = float(mass[level - 1]) if level else 0.0
+    order = edge[np.argsort(-weights[edge], kind="stable")]
     reached = above + weights[order].cumsum(dtype=np.float64)
-    kept = 1 + int(np.searchsorted(reached, limit))
-    weights[order[kept:]] = 0.0
+    kept[order[1 + int(np.searchsorted(reached, limit)) :]] = False
+    return places[kept]
 
 
 def _draw(scores: Row, params: SamplingParams, point: float) -> int:
-    """The place at which the cumulative distribution reaches `point`, in [0, 1)."""
+    """The place at which the cumulative distribution, in the order of places, reaches `point`, in [0, 1).
+
+    In this order rounding moves the distribution little; in the order of probabilities near ties would change places.
+    """
     weights, places = weigh(scores, params)
     reached = torch.from_numpy(weights).cumsum(0, dtype=torch.float64).numpy()
     # Rounding may put the point on the very end, where a token of no weight stands.

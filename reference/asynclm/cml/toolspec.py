@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from asynclm.cml.copying import CopyFrom, copied_parameters
 from asynclm.cml.schema_check import SchemaCheck
 
 EMPTY_SCHEMA: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -68,7 +69,7 @@ class ToolSpec:
         if self.parameters.get("type", "object") != "object":
             raise ValueError(f"tool {self.name[:80]!r}: parameters must be a JSON schema of type 'object'")
         try:
-            self._check  # noqa: B018 - made here, so that what is wrong with the schema is said at once
+            self._check, self.copies  # noqa: B018 - made here, so that what is wrong with the schema is said at once
         except ValueError as error:
             raise ValueError(f"tool {self.name[:80]!r}: {error}") from None
         unknown = [p for p in self.parameter_order if p not in self.properties]
@@ -85,6 +86,11 @@ class ToolSpec:
     def required(self) -> tuple[str, ...]:
         """Names of the parameters that must be given."""
         return tuple(self.parameters.get("required", ()))
+
+    @cached_property
+    def copies(self) -> Mapping[str, CopyFrom]:
+        """The parameters whose arguments are copied, and from where [CALL-100]."""
+        return copied_parameters(self.parameters)
 
     @cached_property
     def _check(self) -> SchemaCheck:

@@ -1,29 +1,31 @@
 """Masks as bits: what a session may sample next, for one codec, one set of tools and one body language.
 
 `Constraint` is compiled once for a set of tools and shared; `SessionConstraint` follows one session. Outside blocks,
-and for constraints below GRAMMAR, a mask is a lookup. Inside blocks under GRAMMAR an llguidance matcher is consulted.
+and for constraints below GRAMMAR, a mask is a lookup. Inside blocks under GRAMMAR an llguidance matcher is consulted,
+and a second one for tools whose arguments are copied: what these may be changes as results come, so their rules are
+compiled anew at the next block, and those of the other tools stay as they are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 
 from asynclm.cml.codec import Codec, Tokenizer
-from asynclm.cml.control import BodyLanguage, Control
+from asynclm.cml.control import BodyLanguage
 from asynclm.cml.grammar import constrained_grammar
 from asynclm.cml.toolspec import ToolSpec
-from asynclm.engine import guidance
+from asynclm.engine import guidance, spans
 from asynclm.engine.base import Bits
 from asynclm.engine.body_grammar import body_grammar
 from asynclm.engine.guidance import GrammarError, GrammarUnavailableError
+from asynclm.engine.static_masks import codec_key, digest, static_masks
 from asynclm.session.config import Constraints
+from asynclm.session.copying import CopySources
 from asynclm.session.mask import BlockRule, Kind, Mask
 
 __all__ = [
@@ -35,13 +37,6 @@ __all__ = [
     "effective_constraints",
 ]
 
-_CONTROL_KINDS: Mapping[Kind, Control] = {
-    Kind.CALL: Control.CALL,
-    Kind.INTR: Control.INTR,
-    Kind.TRAP: Control.TRAP,
-    Kind.END: Control.END,
-    Kind.HEAD: Control.HEAD,
-}
 _END: Final = frozenset({Kind.END})
 _KEPT = 64
 
@@ -57,35 +52,6 @@ def effective_constraints(asked: Constraints | None) -> Constraints:
     if asked is Constraints.GRAMMAR and not guidance.available():
         raise GrammarUnavailableError
     return asked
-
-
-class StaticMasks:
-    """The bits of each set of kinds, for one codec; computed once each."""
-
-    def __init__(self, codec: Codec, tokenizer: Tokenizer) -> None:
-        if set(codec.control_ids) != set(Control):
-            raise ValueError("masks need the token form: this codec binds no control tokens")
-        self._width = (tokenizer.vocab_size + 31) // 32 * 32
-        self._ids: dict[Kind, np.ndarray[Any, np.dtype[np.int64]]] = {
-            kind: np.array([codec.control_ids[control]]) for kind, control in _CONTROL_KINDS.items()
-        }
-        self._ids[Kind.EOS] = np.array(sorted(codec.eos_ids))
-        special = tokenizer.special_ids
-        ordinary = (i for i in range(tokenizer.vocab_size) if i not in special and tokenizer.token_bytes(i))
-        self._ids[Kind.TEXT] = np.fromiter(ordinary, np.int64)
-        self._known: dict[frozenset[Kind], Bits] = {}
-
-    def bits(self, kinds: frozenset[Kind]) -> Bits:
-        """The ids of these kinds; read-only. Other special tokens are never among them."""
-        known = self._known.get(kinds)
-        if known is None:
-            allowed = np.zeros(self._width, dtype=bool)
-            for kind in kinds:
-                allowed[self._ids[kind]] = True
-            known = np.packbits(allowed, bitorder="little").view(np.uint32)
-            known.flags.writeable = False
-            self._known[kinds] = known
-        return known
 
 
 class Constraint:
@@ -121,30 +87,57 @@ class Constraint:
         *,
         grammar: bool = True,
     ) -> None:
-        self.static = _static_masks(codec, tokenizer)
+        self.static = static_masks(codec, tokenizer)
         self.unenforced: tuple[str, ...] = ()
+        self._codec = codec
+        self._tokenizer = tokenizer
+        self._language = language
+        self._copying = tuple(tool for tool in tools if tool.copies)
+        self._origins = {origin for tool in self._copying for origin in tool.copies.values()}
         self._matchers: dict[BlockRule, Any] = {}
         if grammar:
             self._matchers[BlockRule.TRAP] = _matcher("trap_inside", "body: ID\n", codec, tokenizer)
-            self._matchers[BlockRule.CALL] = self._calls(codec, tokenizer, tools, language)
+            self._matchers[BlockRule.CALL] = self._calls([tool for tool in tools if not tool.copies])
+            self._loose = self._calls(self._copying, spans.loose_rules(self._origins)) if self._copying else None
 
-    def _calls(self, codec: Codec, tokenizer: Tokenizer, tools: tuple[ToolSpec, ...], language: BodyLanguage) -> Any:
-        """Compiles the rules of calls: as the schemas stand, else without what llguidance cannot compile."""
-        body = body_grammar(tools, language, lambda _: "")
+    def _calls(self, tools: Sequence[ToolSpec], more: Sequence[str] = ()) -> Any:
+        """Compiles the rules of calls: as the schemas stand, else without what llguidance cannot compile.
+
+        Args:
+            tools: those that are not copied from anywhere, or those that are.
+            more: the rules of copies.
+        """
+        further = "\n".join((*more, ""))
+        body = body_grammar(tools, self._language, lambda _: "", builtins=not more)
         try:
-            matcher = _matcher("call_inside", body.rules, codec, tokenizer)
+            matcher = _matcher("call_inside", body.rules + further, self._codec, self._tokenizer)
         except GrammarError:
-            body = body_grammar(tools, language, guidance.complaint)
-            matcher = _matcher("call_inside", body.rules, codec, tokenizer)
-        self.unenforced = body.unenforced
+            body = body_grammar(tools, self._language, guidance.complaint, builtins=not more)
+            matcher = _matcher("call_inside", body.rules + further, self._codec, self._tokenizer)
+        self.unenforced += body.unenforced
         return matcher
+
+    def copying(self, sources: CopySources) -> Any:
+        """A matcher for calls of the tools whose arguments are copied, from these texts.
+
+        Takes about a millisecond a tool and one for a thousand characters of text.
+        """
+        rules = "\n".join((*spans.span_rules(self._origins, sources), ""))
+        copied = {origin for origin in self._origins if sources.texts(origin)}
+        for complaint in (lambda _: "", guidance.complaint):
+            body = body_grammar(self._copying, self._language, complaint, builtins=False, copied=copied)
+            try:
+                return _matcher("call_inside", body.rules + rules, self._codec, self._tokenizer, large=True)
+            except GrammarError:
+                continue
+        return self._loose
 
     def session(self) -> SessionConstraint:
         """A fresh follower of one session."""
         return SessionConstraint(self)
 
     def matcher(self, rule: BlockRule) -> Any:
-        """A fresh matcher for the inside of a block.
+        """A fresh matcher for the inside of a block; of calls, for those of tools that copy nothing.
 
         Raises:
             ValueError: this constraint was made without grammar.
@@ -154,22 +147,28 @@ class Constraint:
         return self._matchers[rule].deep_copy()
 
 
-def _matcher(start: str, rules: str, codec: Codec, tokenizer: Tokenizer) -> Any:
+def _matcher(start: str, rules: str, codec: Codec, tokenizer: Tokenizer, *, large: bool = False) -> Any:
     text = constrained_grammar(f"start: {start}\n{rules}", codec.control_ids)
-    matcher = guidance.new_matcher(text, tokenizer)
+    matcher = guidance.new_matcher(text, tokenizer, large=large)
     matcher.compute_bitmask()  # the first mask takes the longest by far; copies find it done
     return matcher
 
 
 class SessionConstraint:
-    """Follows one session through its blocks. Not thread-safe; belongs to the loop's thread."""
+    """Follows one session through its blocks.
 
-    __slots__ = ("_block", "_constraint", "_matcher")
+    Not thread-safe, but not bound to a thread: one at a time may use it. llguidance lets go of the interpreter's lock
+    while it compiles and computes.
+    """
+
+    __slots__ = ("_block", "_constraint", "_copying", "_matchers", "_sources")
 
     def __init__(self, constraint: Constraint) -> None:
         self._constraint = constraint
         self._block: int | None = None
-        self._matcher: Any = None
+        self._matchers: list[Any] = []
+        self._sources: CopySources | None = None
+        self._copying: Any = None
 
     def bits(self, mask: Mask) -> Bits:
         """The ids that the mask allows, shape `(ceil(vocab / 32),)`; read-only.
@@ -177,45 +176,56 @@ class SessionConstraint:
         Where the grammar has no way to go on, `[END]` is allowed and the machine judges the block as it stands.
         """
         static = self._constraint.static.bits(mask.kinds)
-        matcher = self._follow(mask)
-        if matcher is None:
+        matchers = self._follow(mask)
+        if not matchers:
             return static
-        bits: Bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint32)[: static.size] & static
-        if matcher.is_error() or not bits.any():
-            return self._constraint.static.bits(_END)
-        return bits
+        found = [_bits(matcher) for matcher in matchers]
+        either = found[0] if len(found) == 1 else found[0] | found[1]
+        bits: Bits = either[: static.size] & static
+        return bits if bits.any() else self._constraint.static.bits(_END)
 
     def accept(self, token_id: int) -> None:
         """Takes the id that was sampled inside a block; called after `bits` or `allows` gave the mask for it.
 
         An id that the grammar does not allow (a script's free sampling may give one) ends its rule over this block.
         """
-        if self._matcher is not None and not self._matcher.consume_token(token_id):
-            self._matcher = None
+        self._matchers = [matcher for matcher in self._matchers if matcher.consume_token(token_id)]
 
     def allows(self, mask: Mask, token_id: int) -> bool:
         """Whether the mask allows one id, without computing the others."""
         static = self._constraint.static.bits(mask.kinds)
         if not (0 <= token_id < static.size * 32 and static[token_id // 32] >> np.uint32(token_id % 32) & 1):
             return False
-        matcher = self._follow(mask)
-        if matcher is None or matcher.validate_tokens([token_id]) == 1:
+        matchers = self._follow(mask)
+        if not matchers or any(matcher.validate_tokens([token_id]) == 1 for matcher in matchers):
             return True
         bits = self.bits(mask)
         return bool(bits[token_id // 32] >> np.uint32(token_id % 32) & 1)
 
-    def _follow(self, mask: Mask) -> Any:
-        """The matcher of the block that the mask speaks of; None where no grammar rules."""
+    def _follow(self, mask: Mask) -> list[Any]:
+        """The matchers of the block that the mask speaks of: its calls are what either allows. Empty: no grammar."""
         if mask.block_rule is None:
-            return None
+            return []
         if mask.block_number != self._block:
             self._block = mask.block_number
-            self._matcher = self._constraint.matcher(mask.block_rule)
-        return self._matcher
+            self._matchers = [self._constraint.matcher(mask.block_rule)]
+            if mask.block_rule is BlockRule.CALL and mask.copied is not None:
+                self._matchers.append(self._copies_of(mask.copied))
+        return self._matchers
+
+    def _copies_of(self, sources: CopySources) -> Any:
+        if self._copying is None or sources is not self._sources:
+            self._copying = self._constraint.copying(sources)
+            self._sources = sources
+        return self._copying.deep_copy()
+
+
+def _bits(matcher: Any) -> Bits:
+    bits: Bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint32)
+    return np.zeros_like(bits) if matcher.is_error() else bits
 
 
 _constraints: OrderedDict[str, Constraint] = OrderedDict()
-_static: OrderedDict[str, StaticMasks] = OrderedDict()
 _lock = Lock()
 
 
@@ -240,7 +250,7 @@ def compile_constraint(
         ValueError, GrammarUnavailableError, GrammarError: as `Constraint`.
     """
     spelled = [[tool.name, tool.to_json_schema_text()] for tool in tools] if grammar else []
-    key = f"{_codec_key(codec, tokenizer)} {language.value} {grammar} {_digest(spelled)}"
+    key = f"{codec_key(codec, tokenizer)} {language.value} {grammar} {digest(spelled)}"
     with _lock:
         found = _constraints.get(key)
         if found is not None:
@@ -252,25 +262,3 @@ def compile_constraint(
         if len(_constraints) > _KEPT:
             _constraints.popitem(last=False)
     return made
-
-
-def _static_masks(codec: Codec, tokenizer: Tokenizer) -> StaticMasks:
-    key = _codec_key(codec, tokenizer)
-    with _lock:
-        found = _static.get(key)
-    if found is None:
-        found = StaticMasks(codec, tokenizer)
-        with _lock:
-            _static[key] = found
-            if len(_static) > _KEPT:
-                _static.popitem(last=False)
-    return found
-
-
-def _codec_key(codec: Codec, tokenizer: Tokenizer) -> str:
-    controls = sorted((control.name, token_id) for control, token_id in codec.control_ids.items())
-    return f"{tokenizer.fingerprint} {_digest([controls, sorted(codec.eos_ids)])}"
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -57,8 +57,13 @@ def complaint(schema: Mapping[str, Any]) -> str:
     return said
 
 
-def new_matcher(grammar: str, tokenizer: Tokenizer) -> Any:
+def new_matcher(grammar: str, tokenizer: Tokenizer, *, large: bool = False) -> Any:
     """Compiles a grammar to an `LLMatcher`; copy it with `deep_copy` for each use.
+
+    Args:
+        grammar: in llguidance's Lark.
+        tokenizer: the vocabulary.
+        large: allows more work, for a grammar that holds long texts.
 
     Raises:
         GrammarUnavailableError: llguidance is not installed.
@@ -67,7 +72,9 @@ def new_matcher(grammar: str, tokenizer: Tokenizer) -> Any:
     library = _library()
     # Forced bytes would allow their one canonical tokenization only; a script's pieces are cut elsewhere.
     source = '%llguidance {"no_forcing": true}\n' + grammar
-    matcher = library.LLMatcher(_view(tokenizer), library.LLMatcher.grammar_from_lark(source), log_level=0)
+    limits = library.LLParserLimits(initial_lexer_fuel=10_000_000, step_lexer_fuel=2_000_000) if large else None
+    source = library.LLMatcher.grammar_from_lark(source)
+    matcher = library.LLMatcher(_view(tokenizer), source, log_level=0, limits=limits)
     if matcher.is_error():
         raise GrammarError(f"the grammar does not compile: {matcher.get_error()[:400]}")
     return matcher

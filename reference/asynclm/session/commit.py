@@ -70,12 +70,12 @@ class Committer:
             payload=interrupt.payload,
             ids=ids,
         )
+        call = None if interrupt.call_index is None else core.calls.by_index(interrupt.call_index)
+        core.copying.delivered(interrupt.source, interrupt.status, interrupt.payload, call)
         core.queue.commit(interrupt, index)
         self._waits.committed(interrupt.source)
-        if interrupt.call_index is None or not interrupt.status.terminal:
+        if call is None or not interrupt.status.terminal:
             return [report]
-        call = core.calls.by_index(interrupt.call_index)
-        assert call is not None
         row = call.settle(Delivery.DELIVERED, core.now_ms, token_index=index)
         core.calls.close(call)
         return [report, CallSettled(token_index=core.token_index, row=row)]

@@ -115,6 +115,7 @@ class SessionConfig:
         unit: what one unit of credit and index is.
         stop: strings that end decoding where the text outside blocks comes to contain one [SES-100].
         prompt_tokens: length of the prompt, counted against `limits.context_length`.
+        request_texts: what the user wrote in the prompt, for arguments that are copied from it.
         tools: the functions the model may call, by unique names.
         client_tools: names of the tools whose results the client sends; the rest are the server's.
         limits: limits of the session.
@@ -135,6 +136,7 @@ class SessionConfig:
     unit: Unit = Unit.TOKEN
     stop: tuple[str, ...] = ()
     prompt_tokens: int = 0
+    request_texts: tuple[str, ...] = ()
     tools: tuple[ToolSpec, ...] = ()
     client_tools: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)

@@ -6,6 +6,7 @@ from asynclm.cml.codec import Codec
 from asynclm.cml.control import Status
 from asynclm.session.calls import CallRegistry
 from asynclm.session.config import SessionConfig
+from asynclm.session.copying import Copying
 from asynclm.session.effects import InterruptAccepted, Ledger, Notice, Usage
 from asynclm.session.outbox import Outbox, Phase
 from asynclm.session.queue import Accepted, InterruptQueue
@@ -36,6 +37,7 @@ class Core:
         self.queue = InterruptQueue()
         self.calls = CallRegistry()
         self.timers = Timers()
+        self.copying = Copying(config)
         self.now_ms = now_ms
         self.token_index = 0
         self.input_index = 0

@@ -118,8 +118,26 @@ class CallDesk:
         assert call.tool is not None
         if call.invocation.references:
             return None
-        violation = arguments.violation(call.tool, arguments.to_json(call.invocation, {}))
+        violation = self._unfit(call, arguments.to_json(call.invocation, {}))
         return (ErrorType.INVALID_ARGUMENTS, violation) if violation else None
+
+    def _unfit(self, call: CallRecord, final: str) -> str | None:
+        """What is wrong with final arguments: they break the schema, or are no copies where they have to be."""
+        assert call.invocation is not None
+        assert call.tool is not None
+        violation = arguments.violation(call.tool, final)
+        if violation is not None:
+            return violation
+        carried = [
+            argument.name or ""
+            for argument in call.invocation.arguments
+            if isinstance(argument.value, Reference) and not self._of_builtin(argument.value)
+        ]
+        return self._core.copying.violation(call.tool, final, carried)
+
+    def _of_builtin(self, reference: Reference) -> bool:
+        source = self._core.calls.by_id(reference.id)
+        return source is not None and source.builtin
 
     # --- held calls ------------------------------------------------------------------------------------------
 
@@ -161,7 +179,7 @@ class CallDesk:
             if len(final.encode()) > limit:
                 self.fail(call, ErrorType.DEPENDENCY, f"arguments with references filled in: more than {limit} bytes")
                 return
-            violation = arguments.violation(call.tool, final)
+            violation = self._unfit(call, final)
             if violation is not None:
                 self.fail(call, ErrorType.INVALID_ARGUMENTS, violation)
                 return

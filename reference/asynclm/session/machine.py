@@ -153,7 +153,7 @@ class Session:
         """What may be sampled next."""
         opened = self._reader.open_block
         if opened is not None:
-            return self._reader.block_mask(opened)
+            return self._reader.block_mask(opened, self._core.copying.sources)
         pending = self._core.calls.any_pending
         key = (pending, self._reader.block_number)
         if self._outside is None or self._outside[0] != key:

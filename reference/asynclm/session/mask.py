@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from asynclm.cml.control import Control
 from asynclm.session.config import Constraints
+from asynclm.session.copying import CopySources
 
 
 class Kind(enum.Enum):
@@ -37,11 +38,13 @@ class Mask:
         block_rule: inside a block under GRAMMAR, the grammar that text and control tokens must follow; else None.
         block_number: blocks opened so far. A constraint engine starts a fresh matcher when it changes and feeds it
             each token sampled inside the block, the opening token excluded.
+        copied: what arguments may be copied from, the same throughout a block; None if no tool asks.
     """
 
     kinds: frozenset[Kind]
     block_rule: BlockRule | None = None
     block_number: int = 0
+    copied: CopySources | None = None
 
 
 _ANY = frozenset(Kind) - {Kind.INTR}

@@ -8,6 +8,7 @@ from asynclm.cml.codec import Codec, Item
 from asynclm.cml.control import Control
 from asynclm.cml.parser import BlockParser, ParseEvent
 from asynclm.session.config import SessionConfig, Unit
+from asynclm.session.copying import CopySources
 from asynclm.session.core import Core
 from asynclm.session.effects import Tokens
 from asynclm.session.errors import LocalProtocolError
@@ -126,11 +127,11 @@ class Reader:
         """Ends the open block where it stands, malformed."""
         return self.parser.finish()
 
-    def block_mask(self, opened: Control) -> Mask:
-        """The mask inside the open block; made once for each place in it."""
+    def block_mask(self, opened: Control, copied: CopySources | None) -> Mask:
+        """The mask inside the open block; made once for each place in it. Nothing is committed inside a block."""
         key = (self.block_number, self.parser.head_seen, self.at_block_limit)
         if key != self._mask_key:
             kinds, rule = inside_block(self._constraints, opened, head_seen=key[1], at_limit=key[2])
-            self._mask = Mask(kinds, rule, self.block_number)
+            self._mask = Mask(kinds, rule, self.block_number, copied)
             self._mask_key = key
         return self._mask

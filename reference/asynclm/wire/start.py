@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from asynclm.cml.control import BodyLanguage
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import SamplingParams
-from asynclm.prompt.template import CmlPart, Message, Part, TextPart
+from asynclm.prompt.template import CmlPart, Message, Part, Role, TextPart
 from asynclm.session.config import Constraints, ExecutionMode, Granularity, Limits, OnEnd, SessionConfig, Unit
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
@@ -107,6 +107,11 @@ class StartRequest:
                 raise FieldError(f"start.limits.{name}", f"is {value}; allowed: 1 to {most}")
         return Limits(**{**vars(allowed), **self.limits})
 
+    def _user_texts(self) -> tuple[str, ...]:
+        """What the user says, for arguments that are copied from it [CALL-101]."""
+        spoken = (part for message in self.messages if message.role is Role.USER for part in message.parts)
+        return tuple(part.text for part in spoken if isinstance(part, TextPart) and part.text)
+
     def session_config(
         self,
         *,
@@ -142,6 +147,7 @@ class StartRequest:
             unit=unit,
             stop=self.stop,
             prompt_tokens=prompt_tokens,
+            request_texts=self._user_texts(),
             tools=tuple(tools),
             client_tools=frozenset(spec.name for spec in self.tools),
             limits=limits,

@@ -84,7 +84,7 @@ def _model(model: ModelInfo) -> dict[str, object]:
     )
     return {
         "engine": model.engine,
-        **model.description,
+        **dict(sorted(model.description.items())),  # the wire keeps no order
         "context": f"{model.context_length:,} tokens",
         "sequences": model.max_sequences,
         "vocabulary": f"{model.vocab_size:,} ids",

@@ -82,6 +82,34 @@ def test_a_damaged_entry_is_measured_anew_and_replaced(cache_folder: Path, conte
     assert not calibrated(KEY, never).measured
 
 
+def test_curves_that_are_outdated_are_measured_anew_and_replaced() -> None:
+    calibrated(KEY, lambda: CURVES)
+    faster = CostCurves(recompute=CostCurve(1.0, 0.25), swap=CURVES.swap)
+    assert calibrated(KEY, lambda: faster, lambda found: found == CURVES).measured
+    kept = calibrated(KEY, never, lambda found: found == CURVES)
+    assert (kept.curves, kept.measured) == (faster, False)
+
+
+@pytest.mark.parametrize(("now_ms", "lengths"), [(14.0, {32, 4096}), (16.0, {32}), (99.0, {32})])
+def test_what_was_measured_on_a_busy_machine_is_measured_once_more(
+    now_ms: float, lengths: set[int], tiny_model: LlamaModel, swap: FileSwap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The curves kept say 22.5 ms of a short context; two thirds of that is the bound."""
+    kept = CostCurves(recompute=CostCurve(22.5), swap=CURVES.swap)
+    key = cost_key(tiny_model, step_tokens=64, variant={})
+    calibrated(key, lambda: kept)
+    measured = []
+
+    def measure(model: LlamaModel, store: FileSwap, *, context_length: int, step_tokens: int) -> CostCurves:
+        measured.append(context_length)
+        return CostCurves(recompute=CostCurve(now_ms), swap=CURVES.swap)
+
+    monkeypatch.setattr(calibration, "measure_costs", measure)
+    _, curves = open_policy("auto", tiny_model, swap, step_tokens=64, context_length=4096, variant={}, progress=False)
+    assert set(measured) == lengths
+    assert curves == (kept if len(lengths) == 1 else CostCurves(recompute=CostCurve(now_ms), swap=CURVES.swap))
+
+
 def test_an_entry_without_its_file_is_measured_anew(cache_folder: Path) -> None:
     calibrated(KEY, lambda: CURVES)
     [path] = cache_folder.glob("kv-costs-*/curves.json")
@@ -157,7 +185,7 @@ def test_only_the_policy_that_goes_by_costs_measures_them(
     assert not calls
     assert open_one("auto") == (AutoPolicy(CURVES), CURVES)
     assert open_one("auto") == (AutoPolicy(CURVES), CURVES)
-    assert calls == [{"step_tokens": 64, "context_length": 512}]
+    assert calls == [{"step_tokens": 64, "context_length": 512}, {"step_tokens": 64, "context_length": 32}]
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("Measuring") == 1

@@ -32,6 +32,9 @@ from asynclm.engine.torch.swap import SwapStore
 BUDGET_S = 1.5
 """What one calibration may take, or so: a length that would probably take longer than what is left is not begun."""
 
+TOO_SLOW = 1.5
+"""Curves that say this many times what a short context takes now were measured on a busy machine: once more, then."""
+
 SHORTEST = 32
 LONGEST = 8192
 _REPEATED_MS = 50.0
@@ -80,23 +83,38 @@ def open_policy(
             Console(stderr=True).print("Measuring what bringing a KV cache back costs here (once)", highlight=False)
         return measure_costs(model, swap, step_tokens=step_tokens, context_length=context_length)
 
-    curves = calibrated(key, measure).curves
+    def outdated(curves: CostCurves) -> bool:
+        tokens = min(SHORTEST, context_length)
+        now = measure_costs(model, swap, step_tokens=step_tokens, context_length=tokens)
+        return TOO_SLOW * now.recompute(tokens) < curves.recompute(tokens)
+
+    curves = calibrated(key, measure, outdated).curves
     return make_policy(name, curves), curves
 
 
-def calibrated(key: Mapping[str, Any], measure: Callable[[], CostCurves]) -> Calibrated:
+def calibrated(
+    key: Mapping[str, Any],
+    measure: Callable[[], CostCurves],
+    outdated: Callable[[CostCurves], bool] = lambda curves: False,
+) -> Calibrated:
     """The curves of a key: from the cache folder, else measured and put there.
 
     An entry that cannot be read is measured anew; a folder that cannot be written is done without.
+
+    Args:
+        key: everything that they depend on, as JSON has it.
+        measure: measures them.
+        outdated: whether curves that were found should be measured anew.
     """
     text = json.dumps(key, sort_keys=True)
     entry = f"kv-costs-{hashlib.sha256(text.encode()).hexdigest()[:16]}-{_FORM}"
     folder = cached(entry)
     if folder is not None:
-        try:
-            return Calibrated(_read(folder / _FILE), measured=False)
-        except (OSError, ValueError):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError, ValueError):
+            found = _read(folder / _FILE)
+            if not outdated(found):
+                return Calibrated(found, measured=False)
+        shutil.rmtree(folder, ignore_errors=True)
     curves = measure()
 
     def build(target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from rich.progress import track
 
 from asynclm.cml.binding import BindingError, bind
 from asynclm.engine.base import EngineInfo, ModelError
+from asynclm.engine.torch.calibration import open_policy
 from asynclm.engine.torch.checkpoint import LlamaConfig, read_config
 from asynclm.engine.torch.engine import TorchEngine
+from asynclm.engine.torch.kv_policy import KvPolicy, make_policy
 from asynclm.engine.torch.linear import bfloat16_is_fast
 from asynclm.engine.torch.lora import Adapter
 from asynclm.engine.torch.lora_loading import load_adapter
@@ -23,6 +26,7 @@ from asynclm.engine.torch.memory_limits import kv_memory
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.engine.torch.options import TorchOptions
 from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
+from asynclm.engine.torch.swap import SwapStore, open_swap, swap_folder
 from asynclm.prompt.chat import JinjaTemplate
 from asynclm.prompt.hf_tokenizer import HfTokenizer, TokenizerError
 
@@ -57,19 +61,48 @@ def open_model(options: TorchOptions) -> TorchEngine:
     track_layers = _tracker(resolved.name, options.progress)
     weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers)
     weights.adapters.update(adapters)
+    policy, swap, about = _open_policy(options, weights, length)
     try:
         return TorchEngine(
             weights,
-            info=engine_info,
+            info=dataclasses.replace(engine_info, description=engine_info.description | about),
             tokenizer=tokenizer,
             codec=codec,
             template=template,
             limits=step_limits(options.max_batch, options.step_tokens, place),
             kv_memory=kv_memory(place, options.kv_memory_mib),
             prefix_memory=options.prefix_memory_mib << 20,
+            policy=policy,
+            swap=swap,
         )
     except ValueError as error:
         raise ModelError(f"{resolved.folder}: {error}") from None
+
+
+def _open_policy(
+    options: TorchOptions, model: LlamaModel, context_length: int
+) -> tuple[KvPolicy, SwapStore | None, dict[str, str]]:
+    """The KV policy, the store that it swaps to, and what there is to say of them."""
+    about = {"kv policy": options.kv_policy}
+    if options.kv_policy in ("keep", "recompute"):
+        return make_policy(options.kv_policy), None, about
+    folder = options.swap_dir or swap_folder()
+    try:
+        swap = open_swap(model.device, folder)
+    except OSError as error:
+        raise ValueError(f"swap_dir is {str(folder)[:200]!r}: {error.strerror}; give a folder to write to") from None
+    policy, curves = open_policy(
+        options.kv_policy,
+        model,
+        swap,
+        step_tokens=options.step_tokens,
+        context_length=context_length,
+        variant={"quantize": options.quantize or "", "swap_dir": str(folder)},
+        progress=options.progress,
+    )
+    if curves is not None:
+        about |= {"kv recompute": str(curves.recompute), "kv swap": str(curves.swap)}
+    return policy, swap, about
 
 
 def _load_adapters(

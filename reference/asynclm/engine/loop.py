@@ -20,6 +20,7 @@ from asynclm.engine.base import Engine, EngineError, Sampled, StepRequest
 from asynclm.engine.carrier import Carrier
 from asynclm.engine.planning import Planner
 from asynclm.engine.running import Running, SessionRequest, ToolHost
+from asynclm.engine.token_texts import with_texts
 from asynclm.session.events import Event, FinishRequested, TokenSampled
 from asynclm.session.machine import Session
 from asynclm.session.state import FinishReason
@@ -260,7 +261,9 @@ class EngineLoop:
         if running.player is not None and running.sampling_freely:
             items = running.decoder.feed(token.token_id)
             running.player.sampled("".join(item for item in items if isinstance(item, str)))
-        self._carrier.receive(running, TokenSampled(token_id=token.token_id, logprob=token.logprob))
+        top = with_texts(token.top, running.engine.tokenizer) if token.top else ()
+        event = TokenSampled(token_id=token.token_id, logprob=token.logprob, rank=token.rank, top=top)
+        self._carrier.receive(running, event)
         self._carrier.flush(running)
 
     # --- sessions --------------------------------------------------------------------------------------------

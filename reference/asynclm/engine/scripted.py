@@ -19,6 +19,7 @@ from asynclm.engine.base import (
     EngineStats,
     Sampled,
     SamplingParams,
+    ScoredId,
     SequenceId,
     StepRequest,
     UnknownModelError,
@@ -50,7 +51,7 @@ class ScriptedEngine:
         self._tokenizer = tokenizer
         self._codec = codec
         self._template = template
-        self._logprobs: dict[SequenceId, float | None] = {}
+        self._sampling: dict[SequenceId, SamplingParams] = {}
         self._steps = 0
         self._sampled = 0
         self._injected = 0
@@ -89,10 +90,10 @@ class ScriptedEngine:
                 f"prompt: {len(prompt_ids)} tokens; the context holds {self._info.context_length}, prompt and answer "
                 "together"
             )
-        if len(self._logprobs) >= self._info.max_sequences:
+        if len(self._sampling) >= self._info.max_sequences:
             raise EngineError(f"no room: {self._info.max_sequences} sequences are open")
         sequence = SequenceId(next(self._numbers))
-        self._logprobs[sequence] = 0.0 if sampling.logprobs else None  # what is forced is certain
+        self._sampling[sequence] = sampling
         return sequence
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
@@ -110,7 +111,7 @@ class ScriptedEngine:
             batched_sequences=self._sampled,
             sampled_tokens=self._sampled,
             injected_tokens=self._injected,
-            open_sequences=len(self._logprobs),
+            open_sequences=len(self._sampling),
             last_batch=self._last_batch,
         )
 
@@ -122,7 +123,7 @@ class ScriptedEngine:
 
     def close(self, sequence: SequenceId) -> None:
         """Forgets the sequence."""
-        self._logprobs.pop(sequence, None)
+        self._sampling.pop(sequence, None)
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
         """Gives each sequence its forced token; see `Engine.step`."""
@@ -135,11 +136,19 @@ class ScriptedEngine:
         self._steps += 1
         self._sampled += len(requests)
         self._last_batch = len(requests)
-        return [Sampled(r.sequence, r.forced, self._logprobs[r.sequence]) for r in requests if r.forced is not None]
+        return [_forced(r.sequence, r.forced, self._sampling[r.sequence]) for r in requests if r.forced is not None]
 
     def shutdown(self) -> None:
         """Forgets every sequence."""
-        self._logprobs.clear()
+        self._sampling.clear()
+
+
+def _forced(sequence: SequenceId, token_id: int, sampling: SamplingParams) -> Sampled:
+    """What is forced is certain, and nothing else is possible."""
+    if not sampling.logprobs:
+        return Sampled(sequence, token_id)
+    top = (ScoredId(token_id, 0.0),) if sampling.top_logprobs else ()
+    return Sampled(sequence, token_id, logprob=0.0, rank=1, top=top)
 
 
 def beside(tokenizer: Tokenizer, codec: Codec, template: PromptTemplate, context_length: int) -> ScriptedEngine:

@@ -44,6 +44,7 @@ def test_every_option_arrives() -> None:
         instructions="none",
         server_tools=["a"],
         sampling=SamplingParams(temperature=0.7, seed=3),
+        stop=["\nUser:", "</a>"],
         mode="sync",
         on_end="keep",
         on_disconnect="detach",
@@ -78,6 +79,7 @@ def test_every_option_arrives() -> None:
         credit=0,
         limits={"max_queued": 7, "max_new_tokens": 9},
         labels={"a": "b"},
+        stop=("\nUser:", "</a>"),
     )
     strings = (request.instructions, request.on_end, request.on_disconnect, request.body_language, request.granularity)
     assert strings == ("none", "keep", "detach", "json_call", "word")
@@ -86,6 +88,10 @@ def test_every_option_arrives() -> None:
 def test_none_is_left_out() -> None:
     nothing: Any = dict.fromkeys(SessionOptions.__annotations__)
     assert start_request("Hi", (), nothing) == start_request("Hi", (), {})
+
+
+def test_one_stop_string() -> None:
+    assert start_request("Hi", (), {"stop": "</a>"}).stop == ("</a>",)
 
 
 def test_a_prompt_of_ids() -> None:

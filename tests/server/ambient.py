@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from tests.server.ambient_account import Account
 from tests.server.ambient_order import Order
 from tests.server.ambient_report import Facts, Violation, Violations
+from tests.server.ambient_stops import Stops
 
 from asynclm.session import effects as fx
 from asynclm.session.config import Unit
@@ -42,7 +43,7 @@ def check(
         return found.all
     facts = Facts(start, events[0].report, sent)
     _as_asked(facts, found)
-    watchers = (Envelope(facts, found), Order(found), Account(facts, found))
+    watchers = (Envelope(facts, found), Order(found), Stops(facts, found), Account(facts, found))
     for event in events:
         found.at(event.sequence)
         for watcher in watchers:

@@ -29,6 +29,7 @@ class TokenStream:
         self._ends = frozenset(binding.eos_ids)
         self._bytes = binding.name == "bytes"
         self._whole = True
+        self._behind = 0
         self._head = False
         self._inside = 0
         self.block: Control | None = None
@@ -54,6 +55,7 @@ class TokenStream:
         """A frame is `[INTR] source [HEAD] payload [END]`, and no text of it is special [CML-054]."""
         self.injected_count += len(report.ids)
         self._whole = True
+        self._behind = 0
         if self._controls and report.ids:
             controls = [self._controls.get(i) for i in report.ids if i in self._controls or i in self._ends]
             framed = controls == [Control.INTR, Control.HEAD, Control.END]
@@ -65,14 +67,31 @@ class TokenStream:
         """Takes one event; gives the opening token of the block that it closes, if any."""
         self._kinds(report)
         self._require(report.in_block is self.block, "WIRE-055", f"in_block {report.in_block}, not {self.block}")
-        logprobs = len(report.ids) if self._facts.start.sampling.logprobs else 0
-        self._require(len(report.logprobs) == logprobs, "WIRE-054", f"{len(report.logprobs)} logprobs")
+        self._scores(report)
         self.count += len(report.ids)
         self._credit()
         last = report.control is not None or report.end_of_sequence
         self._length(report)
-        self._whole = last or (self._bytes and report.text.isascii() and len(report.text) == len(report.ids))
+        self._behind = 0 if last else self._behind + len(report.ids) - len(report.text.encode())
+        ascii_only = report.text.isascii() and len(report.text) == len(report.ids)
+        self._whole = last or (self._bytes and ascii_only and (not self._facts.start.stop or self._behind == 0))
         return self._follow(report)
+
+    def _scores(self, report: fx.Tokens) -> None:
+        """As many as were asked for, in order [WIRE-062, WIRE-063]."""
+        asked, require = self._facts.start.sampling, self._require
+        scored = len(report.ids) if asked.logprobs else 0
+        require(len(report.logprobs) == scored, "WIRE-062", f"{len(report.logprobs)} logprobs")
+        require(len(report.ranks) == scored, "WIRE-062", f"{len(report.ranks)} ranks")
+        tops = scored if asked.top_logprobs else 0
+        require(len(report.top_logprobs) == tops, "WIRE-063", f"{len(report.top_logprobs)} top_logprobs")
+        require(all(p <= 1e-6 for p in report.logprobs) and all(report.ranks), "WIRE-062", "no probability, or no rank")
+        for token_id, rank, top in zip(report.ids, report.ranks, report.top_logprobs, strict=False):
+            given = [token.logprob for token in top]
+            require(given == sorted(given, reverse=True), "WIRE-063", f"not in descending order: {given}")
+            require(0 < len(given) <= asked.top_logprobs, "WIRE-063", f"{len(given)} of {asked.top_logprobs}")
+            listed = token_id in [token.token_id for token in top]
+            require(listed or rank > 1, "WIRE-063", f"{token_id} has rank {rank} and is not among {top}")
 
     def _kinds(self, report: fx.Tokens) -> None:
         if not self._controls:

@@ -215,6 +215,9 @@ LIMITS: dict[str, tuple[int, ...]] = {
 }
 
 
+WITH_ALTERNATIVES = SamplingParams(logprobs=True, top_logprobs=3)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a session is started with."""
@@ -238,7 +241,8 @@ def _settings(random: Random) -> Settings:
             "granularity": pick((Granularity.TOKEN, Granularity.TOKEN, *Granularity)),
             "granularity_hold": pick((None, 0, 3)),
             "coalesce_ms": pick((0, 0, 0, 300)),
-            "sampling": SamplingParams(logprobs=pick((False, False, True))),
+            "sampling": pick((SamplingParams(), SamplingParams(logprobs=True), WITH_ALTERNATIVES)),
+            "stop": pick(((), (), (), (), (), ("rd. ", "ordH", "é日"), ("\nHello \n", "zz", ". ."), ("stretch of t",))),
             "limits": limits,
         },
     )

@@ -83,6 +83,19 @@ Script = Annotated[
 Temperature = Annotated[float, _option("0 for greedy, up to 5.", _SAMPLING, show_default=True)]
 TopK = Annotated[int, _option("Number of tokens kept; 0 for all.", _SAMPLING, show_default=True)]
 TopP = Annotated[float, _option("Probability mass kept.", _SAMPLING, show_default=True)]
+MinP = Annotated[float, _option("Least share of the most probable token's probability.", _SAMPLING, show_default=True)]
+RepetitionPenalty = Annotated[
+    float, _option("Logits of tokens in the context are divided by it.", _SAMPLING, show_default=True)
+]
+PresencePenalty = Annotated[float, _option("Taken from logits of tokens sampled before.", _SAMPLING, show_default=True)]
+FrequencyPenalty = Annotated[float, _option("Taken from those once for each time.", _SAMPLING, show_default=True)]
+Stop = Annotated[
+    list[str] | None, _option("End decoding where this is written; the text ends before it. Repeatable.", _SAMPLING)
+]
+Logprobs = Annotated[
+    int | None,
+    _option("Record log-probabilities, and so many of the most probable tokens.", _SAMPLING, min=0, max=20),
+]
 Seed = Annotated[int, _option("Seed of the session's generator.", _SAMPLING, show_default=True)]
 Target = Annotated[
     str | None, _option("host:port or grpcs://host:port; without it, a server is started here.", _TARGET)
@@ -120,7 +133,13 @@ class SessionChoice:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
     model: str | None = None
 
     def messages(self, prompt: str) -> list[dict[str, str]]:
@@ -137,7 +156,18 @@ class SessionChoice:
         from asynclm.engine.base import SamplingParams
 
         try:
-            sampling = SamplingParams(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p, seed=self.seed)
+            sampling = SamplingParams(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                presence_penalty=self.presence_penalty,
+                frequency_penalty=self.frequency_penalty,
+                seed=self.seed,
+                logprobs=self.logprobs is not None,
+                top_logprobs=self.logprobs or 0,
+            )
         except ValueError as error:
             raise CliError(str(error).replace("sampling.", "--").replace("_", "-", 1)) from None
         options: SessionOptions = {
@@ -146,6 +176,8 @@ class SessionChoice:
             "on_disconnect": "cancel",
             "sampling": sampling,
         }
+        if self.stop:
+            options["stop"] = self.stop
         if self.model is not None:
             options["model"] = self.model
         if self.max_new_tokens is not None:

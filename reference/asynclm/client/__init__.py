@@ -53,6 +53,7 @@ from asynclm.session.effects import (
     TrapExited,
     Usage,
 )
+from asynclm.session.events import TokenLogprob
 from asynclm.session.state import FinishReason, Scheduling
 from asynclm.tools import Tool, ToolSpec, tool
 from asynclm.wire import ReceivedEvent, ServerInfo, Started
@@ -102,6 +103,7 @@ __all__ = [
     "StateChanged",
     "Status",
     "TextPart",
+    "TokenLogprob",
     "Tokens",
     "Tool",
     "ToolSpec",

@@ -36,6 +36,8 @@ class SessionOptions(TypedDict, total=False):
     """Which of the server's own tools the model may call; all of them if left out."""
     sampling: SamplingParams | None
     """How tokens are chosen; greedy if left out."""
+    stop: str | Sequence[str] | None
+    """Strings that end decoding where the model's text comes to contain one; the text ends before it."""
     mode: ExecutionMode | str | None
     """When calls run against decoding: async, sync, sync_parallel."""
     on_end: OnEnd | str | None
@@ -102,8 +104,8 @@ def start_request(prompt: Prompt | None, specs: tuple[ToolSpec, ...], options: S
         raise ValueError(f"limits: {wrong[0]!r} is none; there are: {', '.join(Limits.__dataclass_fields__)}")
     for name in given.keys() & _ENUMS.keys():
         given[name] = _member(_ENUMS[name], name, given[name])
-    for name in given.keys() & {"prompt_ids", "server_tools"}:
-        given[name] = tuple(given[name])
+    for name in given.keys() & {"prompt_ids", "server_tools", "stop"}:
+        given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
     return StartRequest(
         messages=() if prompt is None else messages_of(prompt),
         tools=specs,

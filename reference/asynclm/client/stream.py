@@ -42,6 +42,11 @@ class SessionResult:
         return self.finished.reason
 
     @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended it, or None; `text` ends before it."""
+        return self.finished.stop_string
+
+    @property
     def usage(self) -> Usage:
         """Token counts."""
         return self.finished.usage

@@ -341,8 +341,8 @@ class Narrow:
 
     def _stuck(self, record: Any) -> bool:
         """Nothing has been sent since it was last asked."""
-        gone, self._gone = getattr(self, "_gone", -1), record.stream._gone
-        return gone == self._gone
+        taken, self._taken = getattr(self, "_taken", -1), record.stream._taken
+        return taken == self._taken
 
 
 @pytest.fixture
@@ -651,7 +651,7 @@ async def test_an_engine_without_room_refuses_and_nobody_waits_for_the_session(
     await h.load("s", ScriptText("abc"), ScriptEnd())
     opening, go = threading.Event(), threading.Event()
 
-    def full(*_: object) -> SequenceId:
+    def full(*_: object, **__: object) -> SequenceId:
         opening.set()
         assert go.wait(PATIENCE_S)
         raise EngineError("no room for another sequence")

@@ -22,6 +22,7 @@ BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
         "overhead": "cost of sessions, masks and grammar, in percent of the bare engine's decode rate",
         "parser": "cost of parsing one token: text, bodies and block ends, in both forms",
+        "wire": "events and tokens a second through the server, against a bare gRPC stream",
     }
 )
 """The benchmarks, each with what it measures; the module has the same name."""

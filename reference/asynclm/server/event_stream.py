@@ -1,14 +1,16 @@
-"""One session's reports on their way from the engine's thread to the client: numbered, merged, and never too many."""
+"""One session's reports on their way from the engine's thread to the client: merged, numbered, and never too many."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from asynclm.engine.running import TimedReport
+from asynclm.server.token_run import TokenRun, size_of
 from asynclm.session.effects import CallSettled, Finished, Probed, Report, Tokens
 
 MOST_UNREAD = 4 << 20
@@ -17,31 +19,41 @@ MOST_UNREAD = 4 << 20
 MOST_PROBES = 1_000
 """Probes of one session that may wait for their answers; more are not read from the stream until some have one."""
 
-LONGEST_RUN = 256
-"""Tokens that are merged into one event at most."""
+_ENVELOPE = 256
+"""What an event takes beside what is in it, or so."""
+_TEXTS = ("payload", "raw", "arguments", "message", "source", "id")
 
-_ENVELOPE = 64
-_TEXTS = ("payload", "raw", "arguments", "message", "text", "source", "id")
+
+class TakenReport(NamedTuple):
+    """A report with its place in the session's event stream; no more is put to it."""
+
+    sequence: int
+    report: Report
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class NumberedReport:
-    """A report with its place in the session's event stream."""
+class _Whole:
+    """A report that nothing is put to."""
 
-    sequence: int
-    timed: TimedReport
+    report: Report
+    time_ms: int
     size: int
+
+
+_Waiting: TypeAlias = TokenRun | _Whole | Exception
 
 
 class EventStream:
     """Takes reports on the engine's thread and gives them to one reader, numbered from 2 (`Started` is 1).
 
-    Neighbouring `Tokens` that nobody has taken yet are merged. What has been made and not been read is counted; where
-    it is too much, the session stops decoding [WIRE-061] and nothing more is read from its client, until there is room.
+    Neighbouring `Tokens` that the reader has not taken yet are put into one event; it gets its number when it is taken,
+    so that a reader that keeps up waits for nothing. What has been made and not been read is counted; where it is too
+    much, the session stops decoding [WIRE-061] and nothing more is read from its client, until there is room.
 
     Args:
         loop: the event loop of the reader.
-        observe: sees every report first, on the event loop.
+        observe: sees every report but `Tokens` after the first, in order and at once, on the event loop.
         make_room: called, on the event loop, when a session that was told to wait may go on.
     """
 
@@ -54,51 +66,92 @@ class EventStream:
         self._loop = loop
         self._observe = observe
         self._make_room = make_room
-        self._waiting: collections.deque[NumberedReport | Exception] = collections.deque()
-        self._arrived = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._lock = threading.Lock()  # guards everything up to `_decoded`
+        self._waiting: collections.deque[_Waiting] = collections.deque()
+        self._tail: TokenRun | None = None
+        self._unread = 0
+        self._unseen: list[TimedReport] = []
+        self._asleep = False
+        self._called = False
         self._kept = True
-        self._made = 0  # changed on the engine's thread only
-        self._gone = 0  # changed on the event loop only
         self._holding = False
+        self._reading = 0
+        self._taken = 1
+        self._dropped = 0
+        self._decoded = False
+        self._arrived = asyncio.Event()  # from here on the event loop alone
+        self._moved = asyncio.Event()
         self._probes = 0
-        self.last_sequence = 1
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last event, as it stands."""
+        with self._lock:
+            return self._taken + self._dropped + sum(not isinstance(entry, Exception) for entry in self._waiting)
 
     # --- from the engine's thread ----------------------------------------------------------------------------
 
     def sink(self, reports: Sequence[TimedReport]) -> bool:
         """Takes reports on the engine's thread; tells whether the reader is too far behind."""
-        self._made += sum(_size(timed.report) for timed in reports)
+        with self._lock:
+            for timed in reports:
+                self._put(timed)
+            wake = not self._called and (self._asleep or bool(self._unseen))
+            if wake:
+                self._called = True
+            behind = self._kept and self._unread > MOST_UNREAD
+            if behind:
+                self._holding = True
         # The event loop may be gone while the server stops; there is nobody left to tell then.
-        if not self._call(self._deliver, tuple(reports)):
-            return False
-        if self._kept and self._unread > MOST_UNREAD:
-            self._holding = True
-            return True
-        return False
+        return (not wake or self._call(self._wake)) and behind
+
+    def _put(self, timed: TimedReport) -> None:
+        report, time_ms = timed.report, timed.time_ms
+        if type(report) is not Tokens:
+            self._unseen.append(timed)
+            self._tail = None
+            self._append(_Whole(report, time_ms, _size(report)))
+            return
+        if not self._decoded:
+            self._decoded = True
+            self._unseen.append(timed)
+        size = size_of(report)
+        tail = self._tail
+        if tail is not None and tail.add(report, time_ms, size):
+            if self._kept:
+                self._unread += size
+            return
+        self._tail = run = TokenRun(report, time_ms, _ENVELOPE + size)
+        self._append(run)
+
+    def _append(self, entry: TokenRun | _Whole) -> None:
+        if self._kept:
+            self._waiting.append(entry)
+            self._unread += entry.size
+        else:
+            self._dropped += 1
 
     def fail(self, fault: Exception) -> None:
         """Makes the reader raise `fault`, after what has been made so far; may be called from any thread."""
         self._call(self._fail, fault)
 
-    def _call(self, function: Callable[..., None], argument: object) -> bool:
+    def _call(self, function: Callable[..., None], *arguments: object) -> bool:
         try:
-            self._loop.call_soon_threadsafe(function, argument)
+            self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the event loop is closed
             return False
         return True
 
     # --- on the event loop -----------------------------------------------------------------------------------
 
-    @property
-    def _unread(self) -> int:
-        return self._made - self._gone
-
     def discard(self) -> None:
         """Nobody reads any more: what waits and what comes from now on is not kept."""
-        self._kept = False
-        self._waiting.clear()
-        self._gone = self._made
+        with self._lock:
+            self._kept = False
+            self._tail = None
+            self._dropped += sum(not isinstance(entry, Exception) for entry in self._waiting)
+            self._waiting.clear()
+            self._unread = 0
         self._ease()
 
     def asked(self) -> None:
@@ -112,58 +165,72 @@ class EventStream:
             await self._moved.wait()
 
     def _fail(self, fault: Exception) -> None:
-        if self._kept:
+        with self._lock:
+            if not self._kept:
+                return
             self._kept = False
+            self._tail = None
             self._waiting.append(fault)
-            self._arrived.set()
-            self._ease()
+        self._arrived.set()
+        self._ease()
 
-    def _deliver(self, reports: tuple[TimedReport, ...]) -> None:
-        self._observe(reports)
-        for timed in reports:
-            self._number(timed)
+    def _wake(self) -> None:
+        """Something has come for the reader, or for those who look on."""
+        with self._lock:
+            self._called = self._asleep = False
+            unseen, self._unseen = self._unseen, []
+        self._show(unseen)
         self._arrived.set()
 
-    def _number(self, timed: TimedReport) -> None:
-        size = _size(timed.report)
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(last, NumberedReport) and (merged := _merge(last.timed, timed)) is not None:
-            self._waiting[-1] = NumberedReport(last.sequence, merged, last.size + size)
-            return
-        self.last_sequence += 1
-        if isinstance(timed.report, Probed):
-            self._probes -= 1
-        if self._kept:
-            self._waiting.append(NumberedReport(self.last_sequence, timed, size))
-        else:
-            self._gone += size
+    def _show(self, unseen: Sequence[TimedReport]) -> None:
+        self._probes -= sum(type(timed.report) is Probed for timed in unseen)
+        self._observe(unseen)
+        if not self._moved.is_set():
+            self._moved.set()
 
     def _ease(self) -> None:
         """What waits has become less: lets those go on who wait for that."""
         self._moved.set()
-        if self._holding and (not self._kept or self._unread <= MOST_UNREAD // 2):
-            self._holding = False
+        with self._lock:  # a sink that is at work has said by the end of it whether it holds the session
+            free = self._holding and (not self._kept or self._unread <= MOST_UNREAD // 2)
+            self._holding = self._holding and not free
+        if free:
             self._make_room()
 
-    async def __aiter__(self) -> AsyncIterator[NumberedReport]:
-        """Reports as they come; ends after `Finished`. One reader at a time.
+    def take(self) -> TakenReport | None:
+        """The next event, or None if there is none yet; whoever takes one has read the one before it.
 
         Raises:
             Exception: what `fail` was given.
         """
-        while True:
-            if not self._waiting:
+        unseen: Sequence[TimedReport] = ()
+        with self._lock:
+            if self._kept:
+                self._unread -= self._reading
+            self._reading = 0
+            if self._unseen:
+                unseen, self._unseen = self._unseen, []
+            if self._waiting:
+                entry = self._waiting.popleft()
+                if not self._waiting:
+                    self._tail = None
+                if isinstance(entry, Exception):
+                    raise entry
+                self._reading = entry.size
+                self._taken += 1
+            else:
+                entry = None
+                self._asleep = True
                 self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            numbered = self._waiting.popleft()
-            if isinstance(numbered, Exception):
-                raise numbered
-            yield numbered
-            self._gone += numbered.size
+        if unseen:
+            self._show(unseen)
+        if self._holding or not self._moved.is_set():
             self._ease()
-            if isinstance(numbered.timed.report, Finished):
-                return
+        return None if entry is None else TakenReport(self._taken, entry.report, entry.time_ms)
+
+    async def arrival(self) -> None:
+        """Waits for something to take."""
+        await self._arrived.wait()
 
 
 def _size(report: Report) -> int:
@@ -173,24 +240,3 @@ def _size(report: Report) -> int:
     if isinstance(report, CallSettled):
         return _ENVELOPE + len(report.row.payload)
     return _ENVELOPE + sum(len(getattr(report, name, None) or "") for name in _TEXTS)
-
-
-def _merge(earlier: TimedReport, later: TimedReport) -> TimedReport | None:
-    """One `Tokens` out of two neighbours, or None where one has to end first [WIRE-055]."""
-    a, b = earlier.report, later.report
-    if not isinstance(a, Tokens) or not isinstance(b, Tokens):
-        return None
-    if a.control is not None or a.end_of_sequence or a.in_block is not b.in_block or len(a.ids) >= LONGEST_RUN:
-        return None
-    if a.token_index + len(a.ids) != b.token_index or bool(a.logprobs) != bool(b.logprobs):
-        return None
-    merged = dataclasses.replace(
-        b,
-        token_index=a.token_index,
-        ids=a.ids + b.ids,
-        text=a.text + b.text,
-        logprobs=a.logprobs + b.logprobs,
-        ranks=a.ranks + b.ranks,
-        top_logprobs=a.top_logprobs + b.top_logprobs,
-    )
-    return TimedReport(merged, later.time_ms)

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from asynclm.server.context import Context
 from asynclm.server.hub import OpenedSession, SessionHub
 from asynclm.server.unreadable import unreadable
+from asynclm.session.effects import Finished
 from asynclm.session.errors import RemoteProtocolError
 from asynclm.session.events import HalfClosed, ProbeRequested
 from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2
@@ -46,9 +47,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     def __init__(self, hub: SessionHub) -> None:
         self._hub = hub
 
-    async def Session(  # noqa: N802
+    async def Session(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
-    ) -> AsyncIterator[session_pb2.ServerEvent]:
+    ) -> None:
         """One session on one stream [WIRE-010 to WIRE-021]."""
         try:
             start = await self._read_start(request_iterator)
@@ -57,8 +58,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             await _abort(context, error)
         reader = asyncio.create_task(self._read_events(request_iterator, opened))
         try:
-            async for event in self._events(opened):
-                yield event
+            await _send_events(opened, context)
         except Exception as error:
             await _abort(context, error)
         finally:
@@ -72,9 +72,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         message = "this server cannot resume sessions; see GetSession for the ledger of a dropped one"
         await abort(context, StatusError(grpc.StatusCode.UNIMPLEMENTED, message, "NO_RESUME"))
 
-    async def Generate(  # noqa: N802
+    async def Generate(  # type: ignore[override]  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context
-    ) -> AsyncIterator[session_pb2.ServerEvent]:
+    ) -> None:
         """A session that takes no further client events."""
         try:
             start = await _read(request.start)
@@ -85,8 +85,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             await _abort(context, error)
         self._hub.post(opened.record, HalfClosed())
         try:
-            async for event in self._events(opened):
-                yield event
+            await _send_events(opened, context)
         except Exception as error:
             await _abort(context, error)
         finally:
@@ -142,11 +141,24 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             case _:
                 self._hub.post(opened.record, event)
 
-    async def _events(self, opened: OpenedSession) -> AsyncIterator[session_pb2.ServerEvent]:
-        yield to_server_event(opened.started, 1, 0)
-        async for numbered in opened.record.stream:
-            timed = numbered.timed
-            yield to_server_event(timed.report, numbered.sequence, timed.time_ms, timings=opened.record.timings)
+
+async def _send_events(opened: OpenedSession, context: Context) -> None:
+    """Writes the session's events up to `Finished`, no faster than the client takes them; returns where it is gone."""
+    record = opened.record
+    stream = record.stream
+    try:
+        await context.write(to_server_event(opened.started, 1, 0))
+        finished = False
+        while not finished:
+            taken = stream.take()
+            if taken is None:
+                await stream.arrival()
+                continue
+            finished = isinstance(taken.report, Finished)
+            timings = record.timings if finished else None
+            await context.write(to_server_event(taken.report, taken.sequence, taken.time_ms, timings=timings))
+    except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        log.info("session %s: its stream is broken: %s", record.session_id, error)
 
 
 async def _read(start: session_pb2.Start) -> StartRequest:

@@ -70,11 +70,10 @@ def _answered(behave: Callable[[Any, Context], Awaitable[Any]]) -> Any:
     return answer
 
 
-def _streamed(behave: Callable[[Any, Context], Any]) -> Any:
-    async def stream(request: Any, context: Context) -> Any:
+def _streamed(behave: Callable[[Any, Context], Awaitable[None]]) -> Any:
+    async def stream(request: Any, context: Context) -> None:
         if isinstance(request, DecodeError):
             await abort(context, unreadable(request))
-        async for response in behave(request, context):
-            yield response
+        await behave(request, context)
 
     return stream

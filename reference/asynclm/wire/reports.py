@@ -26,6 +26,8 @@ def to_server_event(
         time_ms: milliseconds of the session clock.
         timings: beside `Finished`, where the time went.
     """
+    if isinstance(report, effects.Tokens):
+        return _tokens(report, sequence, time_ms)
     envelope: dict[str, Any] = {"sequence": sequence, "time_ms": time_ms}
     if not isinstance(report, Started | Resumed):
         envelope["token_index"] = report.token_index
@@ -36,19 +38,34 @@ def to_server_event(
     return session_pb2.ServerEvent(**envelope)
 
 
+def _tokens(report: effects.Tokens, sequence: int, time_ms: int) -> session_pb2.ServerEvent:
+    """By far the most frequent event: field by field, which takes a third of the time of keyword arguments."""
+    event = session_pb2.ServerEvent()
+    event.sequence = sequence
+    event.token_index = report.token_index
+    event.time_ms = time_ms
+    tokens = event.tokens
+    tokens.SetInParent()
+    tokens.ids.extend(report.ids)
+    if report.text:
+        tokens.text = report.text
+    if report.control is not None:
+        tokens.control = enums.CONTROL.number(report.control)
+    if report.end_of_sequence:
+        tokens.end_of_sequence = True
+    if report.in_block is not None:
+        tokens.in_block = enums.CONTROL.number(report.in_block)
+    if report.logprobs:
+        tokens.logprobs.extend(report.logprobs)
+    if report.ranks:
+        tokens.ranks.extend(report.ranks)
+    if report.top_logprobs:
+        tokens.top_logprobs.extend(_top_to_pb(alternatives) for alternatives in report.top_logprobs)
+    return event
+
+
 def _body(report: Report | Started | Resumed) -> tuple[str, Any]:
     match report:
-        case effects.Tokens():
-            return "tokens", session_pb2.Tokens(
-                ids=report.ids,
-                text=report.text,
-                control=enums.CONTROL.number(report.control),
-                end_of_sequence=report.end_of_sequence,
-                logprobs=report.logprobs,
-                in_block=enums.CONTROL.number(report.in_block),
-                ranks=report.ranks,
-                top_logprobs=[_top_to_pb(tokens) for tokens in report.top_logprobs],
-            )
         case effects.InterruptAccepted():
             return "interrupt_accepted", session_pb2.InterruptAccepted(
                 number=report.number,
@@ -101,6 +118,7 @@ def _body(report: Report | Started | Resumed) -> tuple[str, Any]:
         case Resumed():
             return "resumed", resumed_to_pb(report)
         case _:
+            assert not isinstance(report, effects.Tokens)  # has a way of its own
             return _call_body(report)
 
 

@@ -200,10 +200,10 @@ def test_room_for_sequences_ends_and_comes_back(make: Callable[..., TorchEngine]
     with pytest.raises(EngineError, match="2 sequences are open"):
         engine.open(TEXT, SamplingParams())
     tokens(engine, first, 1)
-    assert engine.cache_bytes > 0
+    assert engine.stats().kv_bytes > 0
     engine.close(first)
     engine.close(first)
-    assert engine.cache_bytes == 0
+    assert engine.stats().kv_bytes == 0
     with pytest.raises(EngineError, match="not open"):
         engine.step([StepRequest(first)])
     engine.open(TEXT, SamplingParams())

@@ -50,7 +50,7 @@ class Simulation:
             prompt,
             cache=cache,
             sampler=Sampler(SamplingParams(), ()),
-            served=self.scheduler.now,
+            place=self.scheduler.draw(),
             ticket=self.memory.draw_ticket(),
         )
         self.sequences[number] = state
@@ -78,7 +78,8 @@ class Simulation:
             self.memory.computed(sequence, length)
             if sequence.pending == 0:
                 self.memory.answered(sequence)
-                sequence.took(len(sequence.ids) % 251, self.scheduler.now)
+                sequence.took(len(sequence.ids) % 251)
+                sequence.place = self.scheduler.draw()
                 self.got[number] += 1
                 answered.add(number)
         self.check_account()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from asynclm.engine.torch.kv_cache import GRAIN
 from asynclm.engine.torch.model import Chunk, LlamaModel
 
 TOLERANCE = 1e-4
@@ -80,9 +81,17 @@ def test_sequences_in_one_batch_do_not_meet(tiny_model: LlamaModel) -> None:
 def test_a_growing_cache_keeps_its_rows(tiny_model: LlamaModel) -> None:
     cache = tiny_model.new_cache()
     cache.reserve(3)
-    assert cache.capacity == 256
+    assert cache.capacity == GRAIN
     cache.rows.normal_()
     before = cache.rows.clone()
-    cache.reserve(257)
-    assert cache.capacity == 512
-    assert torch.equal(cache.rows[:, :, :, :256], before)
+    cache.reserve(20 * GRAIN + 1)
+    assert cache.capacity == 21 * GRAIN
+    assert torch.equal(cache.rows[:, :, :, :GRAIN], before)
+    assert cache.nbytes == cache.bytes_for(20 * GRAIN + 1) == cache.rows.nbytes
+    cache.free()
+    assert cache.nbytes == 0
+
+
+def test_no_room_for_a_cache_is_said(tiny_model: LlamaModel) -> None:
+    with pytest.raises(MemoryError, match="KV cache of"):
+        tiny_model.new_cache().reserve(1 << 50)

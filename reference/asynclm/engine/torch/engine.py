@@ -151,7 +151,7 @@ class TorchEngine:
             cache=self._model.new_cache(),
             sampler=Sampler(sampling, self._tokenizer.special_ids),
             adapter=adapter,
-            served=self._scheduler.now,
+            place=self._scheduler.draw(),
             ticket=self._memory.draw_ticket(),
         )
         if not self._memory.fits(sequence):
@@ -240,7 +240,10 @@ class TorchEngine:
         # From here on nothing fails.
         self._scheduler.done(plan)
         for number, chunk in chunks.items():
-            self._memory.computed(sequences[number], len(chunk.ids))
+            sequence = sequences[number]
+            self._memory.computed(sequence, len(chunk.ids))
+            if sequence.pending == 0:
+                sequence.place = self._scheduler.draw()
         sampled = self._choose([sequences[request.sequence] for request in ready], ready, masks, logits)
         self._counters.count_step(
             time.perf_counter() - started, asked=len(requests), batch=len(chunks), sampled=len(sampled)
@@ -288,7 +291,7 @@ class TorchEngine:
         sampled = []
         for sequence, choice in zip(sequences, choose_many(logits, wanted), strict=True):
             self._memory.answered(sequence)
-            sequence.took(choice.token_id, self._scheduler.now)
+            sequence.took(choice.token_id)
             sampled.append(Sampled(sequence.number, choice.token_id, choice.logprob, choice.rank, choice.top))
         return sampled
 

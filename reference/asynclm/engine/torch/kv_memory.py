@@ -116,7 +116,7 @@ class KvMemory:
                     f"{sequence.cache.bytes_for(len(sequence.ids)) >> 10} KiB; there may be {self.limit >> 10} KiB",
                     sequence=sequence.number,
                 )
-        candidates = [Candidate(s.number, self._pending(s), s.served) for s in asked.values()]
+        candidates = [Candidate(s.number, self._pending(s), s.place) for s in asked.values()]
         self._refused_bytes = 0
         self._spare = math.inf
         if not self.limit:

@@ -75,7 +75,11 @@ class PrefixStore:
                     break  # all others are gone
                 room += self.free(size)
             room -= size
-            block = _Block(next(self._serials), cache.copy(BLOCK * place, BLOCK * (place + 1)))
+            try:
+                rows = cache.copy(BLOCK * place, BLOCK * (place + 1))
+            except MemoryError:
+                break  # nobody has been promised it
+            block = _Block(next(self._serials), rows)
             self._blocks[parent, keys[place]] = block
             self.nbytes += block.rows.nbytes
             parent = block.serial

@@ -10,6 +10,7 @@ Least recently served first, so nobody starves. Three kinds of work share a step
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,14 +55,14 @@ class Candidate:
     """A sequence that could take part.
 
     Attributes:
-        number: its id; of two served at the same time the lower goes first.
+        number: its id.
         pending: tokens to compute before its next token is known, at least one.
-        served: when it last got a token, or was opened.
+        place: its place in the queue, drawn when it last got a token, or was opened; the lowest goes first.
     """
 
     number: SequenceId
     pending: int
-    served: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Plan:
     """A step.
 
     Attributes:
-        tokens: how many tokens to compute of each sequence that takes part.
+        tokens: how many tokens to compute of each sequence that takes part, in the order of their places.
         long: whether long prefills are among them.
     """
 
@@ -78,17 +79,20 @@ class Plan:
 
 
 class Scheduler:
-    """Plans steps, and keeps their time.
+    """Plans steps, and says who is next.
 
     Attributes:
-        now: steps done.
         limits: what a step holds at most.
     """
 
     def __init__(self, limits: StepLimits) -> None:
         self.limits = limits
-        self.now = 0
-        self._long_served = 0
+        self._places = itertools.count()
+        self._long_place = self.draw()
+
+    def draw(self) -> int:
+        """A place in the queue, behind all others: for a new sequence, and for each in a plan that got its token."""
+        return next(self._places)
 
     def plan(self, candidates: Sequence[Candidate]) -> Plan:
         """What the next step computes; changes nothing. At least one token if there is any candidate."""
@@ -101,12 +105,12 @@ class Scheduler:
             if len(tokens) < self.limits.max_batch and (length := budget.take(candidate.pending)):
                 tokens[candidate.number] = length
 
-        waiting = sorted((c for c in candidates if c.pending <= self.limits.chunk), key=_turn)
-        before = [c for c in waiting if c.served <= self._long_served]
+        waiting = sorted((c for c in candidates if c.pending <= self.limits.chunk), key=_place)
+        before = [c for c in waiting if c.place < self._long_place]
         for candidate in before:
             admit(candidate)
         took_part = len(tokens)
-        for candidate in sorted(long, key=_turn):
+        for candidate in sorted(long, key=_place):
             admit(candidate)
         prefills_long = len(tokens) > took_part
         for candidate in waiting[len(before) :]:
@@ -114,10 +118,9 @@ class Scheduler:
         return Plan(tokens, prefills_long)
 
     def done(self, plan: Plan) -> None:
-        """The planned step has been computed; those that got a token were served at the new `now`."""
-        self.now += 1
+        """The planned step has been computed."""
         if plan.long:
-            self._long_served = self.now
+            self._long_place = self.draw()
 
 
 class _Budget:
@@ -147,5 +150,5 @@ class _Budget:
         return taken
 
 
-def _turn(candidate: Candidate) -> tuple[int, SequenceId]:
-    return candidate.served, candidate.number
+def _place(candidate: Candidate) -> int:
+    return candidate.place

@@ -26,7 +26,7 @@ class SequenceState:
         hits: tokens of the prompt whose keys and values were found in the prefix store.
         sampled_place: the place in `ids` of the last sampled token; -1 if there is none.
         shared: its prompt was offered to the prefix store.
-        served: when it last got a token, or was opened, in the scheduler's time.
+        place: its place in the scheduler's queue.
         ticket: its place in turn for memory.
         turn_tokens: tokens sampled since it drew that ticket.
         suspended: no step is expected.
@@ -42,7 +42,7 @@ class SequenceState:
         cache: SequenceCache,
         sampler: Sampler,
         adapter: str | None = None,
-        served: int = 0,
+        place: int = 0,
         ticket: int = 0,
     ) -> None:
         self.number = number
@@ -56,7 +56,7 @@ class SequenceState:
         self.hits = 0
         self.sampled_place = -1
         self.shared = False
-        self.served = served
+        self.place = place
         self.ticket = ticket
         self.turn_tokens = 0
         self.suspended = False
@@ -68,8 +68,7 @@ class SequenceState:
         """Tokens still to be computed, at least one: the last sampled token is always among them."""
         return len(self.ids) - self.computed
 
-    def took(self, token_id: int, now: int) -> None:
-        """A token was sampled, or forced, at this time."""
+    def took(self, token_id: int) -> None:
+        """A token was sampled, or forced."""
         self.sampled_place = len(self.ids)
         self.ids.append(token_id)
-        self.served = now

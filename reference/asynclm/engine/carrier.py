@@ -13,6 +13,7 @@ from asynclm.cml.control import Status
 from asynclm.engine.base import EngineError
 from asynclm.engine.running import Running, TimedReport, ToolHost
 from asynclm.engine.script import ScriptError
+from asynclm.engine.stats import LoopStats
 from asynclm.session.effects import (
     CallCancelRequested,
     CallDispatched,
@@ -40,6 +41,7 @@ class Carrier:
         done: called when everything that was to be done with a session for now has been done and told.
 
     Attributes:
+        stats: counts what happens to sessions.
         now_ns: the loop's clock, as it was last read: before each job and each step, and after it.
     """
 
@@ -53,14 +55,17 @@ class Carrier:
         self._post = post
         self._done = done
         self.now_ns = 0
+        self.stats = LoopStats()
 
-    def tick(self, running: Running) -> None:
-        """Tells a session the time."""
+    def tick(self, running: Running) -> bool:
+        """Tells a session the time, and whether more happened than that it passed."""
         if running.over:
-            return
+            return False
         now = running.now_ms(self.now_ns)
-        if not running.machine.pass_time(now):
-            self.receive(running, TimeAdvanced(now_ms=now))
+        if running.machine.pass_time(now):
+            return False
+        self.receive(running, TimeAdvanced(now_ms=now))
+        return True
 
     def receive(self, running: Running, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
         """Applies one event and carries its effects out; a fault ends this session and no other."""
@@ -99,11 +104,14 @@ class Carrier:
         fault: Exception | None = None
         for effect in effects:
             if type(effect) is Tokens:  # by far the most frequent, and nothing to carry out
+                if running.trace.committed:
+                    self.stats.answered(running.trace, self.now_ns)
                 running.outbox.append(TimedReport(effect, now))
                 continue
             if not isinstance(effect, Inject | Suspend | Resume):
                 running.outbox.append(TimedReport(effect, now))
                 running.over = running.over or isinstance(effect, Finished)
+                self.stats.reported(running.trace, effect, self.now_ns)
             try:
                 self._carry_out(running, effect)
             except Exception as error:
@@ -166,7 +174,8 @@ def _blame(running: Running, error: Exception) -> tuple[FinishReason, str]:
     if isinstance(error, ScriptError):
         return FinishReason.SCRIPT_END, str(error)[:500]
     if isinstance(error, EngineError):
-        log.error("session %s: %s", running.id, error)
+        cause = error.__cause__
+        log.error("session %s: %s", running.id, error, exc_info=cause)
         return FinishReason.ENGINE_ERROR, str(error)[:500]
     incident = uuid.uuid4().hex[:12]
     log.error("session %s failed, incident %s", running.id, incident, exc_info=error)

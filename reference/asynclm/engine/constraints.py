@@ -161,12 +161,13 @@ class SessionConstraint:
     while it compiles and computes.
     """
 
-    __slots__ = ("_block", "_constraint", "_copying", "_matchers", "_sources")
+    __slots__ = ("_accepted", "_block", "_constraint", "_copying", "_matchers", "_sources")
 
     def __init__(self, constraint: Constraint) -> None:
         self._constraint = constraint
         self._block: int | None = None
         self._matchers: list[Any] = []
+        self._accepted: list[int] = []
         self._sources: CopySources | None = None
         self._copying: Any = None
 
@@ -188,8 +189,9 @@ class SessionConstraint:
         """Takes the id that was sampled inside a block; called after `bits` or `allows` gave the mask for it.
 
         An id that the grammar does not allow (a script's free sampling may give one) ends its rule over this block.
+        The matchers take it where the next mask is made: beside a forward pass.
         """
-        self._matchers = [matcher for matcher in self._matchers if matcher.consume_token(token_id)]
+        self._accepted.append(token_id)
 
     def allows(self, mask: Mask, token_id: int) -> bool:
         """Whether the mask allows one id, without computing the others."""
@@ -208,9 +210,14 @@ class SessionConstraint:
             return []
         if mask.block_number != self._block:
             self._block = mask.block_number
+            self._accepted.clear()
             self._matchers = [self._constraint.matcher(mask.block_rule)]
             if mask.block_rule is BlockRule.CALL and mask.copied is not None:
                 self._matchers.append(self._copies_of(mask.copied))
+        elif self._accepted:
+            for token_id in self._accepted:
+                self._matchers = [matcher for matcher in self._matchers if matcher.consume_token(token_id)]
+            self._accepted.clear()
         return self._matchers
 
     def _copies_of(self, sources: CopySources) -> Any:

@@ -142,6 +142,8 @@ class EngineLoop:
 
     def _drain_inbox(self) -> bool:
         """Carries out what is in the inbox by now; waits for something to do if no session can step."""
+        if self._ready and self._inbox.empty():
+            return True
         timeout = 0.0 if self._ready else self._seconds_to_timer()
         stop_ns = self._clock_ns() + int(MOST_DRAINING_S * 1e9)
         try:
@@ -206,8 +208,7 @@ class EngineLoop:
         """One decode step over every session that can take one, engine by engine."""
         batches: dict[int, tuple[Engine, list[tuple[Running, StepRequest]]]] = {}
         for running in list(self._ready.values()):
-            self._carrier.tick(running)
-            if running.over or not running.machine.can_step:
+            if self._carrier.tick(running) and (running.over or not running.machine.can_step):
                 self._carrier.flush(running)
                 continue
             try:

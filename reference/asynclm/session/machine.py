@@ -307,7 +307,8 @@ class Session:
         elif self._idle_timer is not None:
             core.timers.cancel(self._idle_timer)
             self._idle_timer = None
-        if not self._could_step:  # a client that does not read has not seen the end of what happens by itself
+        if self._probes.waiting and not self._could_step:
+            # A client that does not read has not seen the end of what happens by itself.
             self._probes.answer()
 
     def _end_half_closed(self) -> None:

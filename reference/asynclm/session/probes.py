@@ -14,6 +14,11 @@ class Probes:
         self._core = core
         self._waiting: list[str] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a probe that has no answer."""
+        return bool(self._waiting)
+
     def ask(self, nonce: str) -> None:
         """Keeps a probe."""
         self._waiting.append(nonce)

@@ -91,7 +91,7 @@ class Stream:
         for item in items:
             for parsed in reader.parser.feed(item):
                 self._apply(parsed)
-        if reader.at_block_limit:
+        if in_block is not None and reader.at_block_limit:
             self._limit_block()
         self._follow_text()
         if reader.stop_string is not None:

@@ -31,8 +31,9 @@ from asynclm.engine.torch.counters import Counters
 from asynclm.engine.torch.forward import forward
 from asynclm.engine.torch.kv_memory import KvMemory
 from asynclm.engine.torch.kv_policy import KvPolicy
+from asynclm.engine.torch.masks import MaskMaker
 from asynclm.engine.torch.model import Chunk, LlamaModel
-from asynclm.engine.torch.sampler import Sampler, check_mask
+from asynclm.engine.torch.sampler import Sampler
 from asynclm.engine.torch.scheduler import Scheduler, StepLimits
 from asynclm.engine.torch.sequence import SequenceState
 from asynclm.engine.torch.swap import SwapStore
@@ -90,6 +91,7 @@ class TorchEngine:
         self._template = template
         self._scheduler = Scheduler(limits or StepLimits())
         self._counters = Counters()
+        self._masks = MaskMaker(tokenizer.vocab_size)
         self._memory = KvMemory(
             self._counters,
             limit=kv_memory,
@@ -210,6 +212,7 @@ class TorchEngine:
         for sequence in list(self._sequences):
             self.close(sequence)
         self._memory.close()
+        self._masks.close()
         self._publish()
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
@@ -234,9 +237,14 @@ class TorchEngine:
         ready = [
             r for r in requests if r.sequence in chunks and len(chunks[r.sequence].ids) == sequences[r.sequence].pending
         ]
-        logits = forward(self._model, chunks, [request.sequence for request in ready])[:, : self._tokenizer.vocab_size]
+        self._masks.start(ready)
+        try:
+            logits = forward(self._model, chunks, [r.sequence for r in ready])[:, : self._tokenizer.vocab_size]
+        except BaseException:
+            self._masks.wait()
+            raise
+        masks = self._masks.finish()  # before the logits are looked at, which waits for the device
         self._check_logits(ready, logits)
-        masks = [self._mask(request) for request in ready]
         # From here on nothing fails.
         self._scheduler.done(plan)
         for number, chunk in chunks.items():
@@ -261,17 +269,6 @@ class TorchEngine:
         for place in not_finite(logits):
             message = "the logits are not finite; its KV cache or the weights are damaged"
             raise EngineError(message, sequence=ready[place].sequence)
-
-    def _mask(self, request: StepRequest) -> Bits | None:
-        """One sequence's mask, made and checked."""
-        if request.mask is None:
-            return None
-        try:
-            mask = request.mask() if callable(request.mask) else request.mask
-            check_mask(mask, self._tokenizer.vocab_size)
-        except Exception as error:  # a mask is computed by the session's own constraint: its fault is the session's
-            raise EngineError(f"no mask: {error!s:.300}", sequence=request.sequence) from error
-        return mask
 
     def _choose(
         self,

@@ -26,7 +26,7 @@ class Stops:
             self._tokens(report)
         elif isinstance(report, fx.InterruptCommitted):
             self._nothing_after(report)
-            self._break()
+            self._all_sent()
         elif isinstance(report, fx.StateChanged | fx.Finished):
             self._told(report)
 
@@ -41,7 +41,14 @@ class Stops:
         if not broken:
             self._look()
         else:
-            self._break()
+            self._all_sent()
+
+    def _all_sent(self) -> None:
+        """Nothing is held back beyond a control token, an interrupt or an end [WIRE-057]."""
+        if self._bytes:
+            run = self._run.decode(errors="replace")
+            self._require(self._text == run, "WIRE-057", f"the text is {self._text!r}, the ids say {run!r}")
+        self._break()
 
     def _look(self) -> None:
         """[SES-100], [SES-102]."""

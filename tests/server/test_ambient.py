@@ -12,6 +12,7 @@ from tests.server.harness import PROMPT, Harness, RawSession, Serve
 
 from asynclm.cml.control import Control, Status
 from asynclm.cml.toolspec import ToolSpec
+from asynclm.engine.base import SamplingParams
 from asynclm.engine.script import ScriptControl, ScriptEnd, ScriptStep, ScriptText
 from asynclm.session import effects as fx
 from asynclm.session.config import Constraints
@@ -422,3 +423,38 @@ async def recording(serve: Serve) -> Recording:
 async def test_a_spoiled_stream_is_reported(recording: Recording, spoil: Spoil, rules: set[str]) -> None:
     events = spoil(list(recording.session.events))
     assert recording.broken(events) & rules, [str(v) for v in check(events, recording.start, recording.session.sent)]
+
+
+# --- stop strings and log-probabilities ----------------------------------------------------------------------------
+
+
+def scored(events: Events, **values: Any) -> Events:
+    return changed(events, at(events, fx.Tokens), **values)
+
+
+STOPPED: tuple[tuple[str, Spoil], ...] = (
+    ("SES-103", lambda events: last(events, stop_string=None)),
+    ("SES-103", lambda events: last(events, stop_string="other")),
+    ("SES-102", lambda events: changed(events, at(events, fx.Tokens, -1), text="stop!")),
+    ("WIRE-057", lambda events: scored(events, text="")),
+    ("SES-103", lambda events: numbered([*events[:-1], events[at(events, fx.Tokens)], events[-1]])),
+    ("SES-100", lambda events: changed(events, at(events, fx.Tokens, -1), ids=tuple(b"we stop!?"))),
+    ("WIRE-062", lambda events: scored(events, logprobs=())),
+    ("WIRE-062", lambda events: scored(events, ranks=(0, 1, 1))),
+    ("WIRE-063", lambda events: scored(events, top_logprobs=())),
+    ("WIRE-063", lambda events: scored(events, top_logprobs=events[at(events, fx.Tokens)].report.top_logprobs[::-1])),
+)
+
+
+@pytest.mark.parametrize(("rule", "spoil"), STOPPED)
+async def test_a_spoiled_end_by_a_stop_string_is_reported(serve: Serve, rule: str, spoil: Spoil) -> None:
+    h: Harness = await serve()
+    await h.load("s", ScriptText("so "), CALL, ScriptText("f()"), END, ScriptText("we stop!"), ScriptEnd())
+    sampling = SamplingParams(logprobs=True, top_logprobs=1)
+    start = StartRequest(model="script:s", messages=PROMPT, tools=(F,), stop=("x", "stop!"), sampling=sampling)
+    s = RawSession(h.inference.Session())
+    await s.call.wait_for_connection()
+    await s.send(start)
+    await s.all()
+    assert check(s.events, start, s.sent) == []
+    assert rule in {violation.rule for violation in check(spoil(list(s.events)), start, s.sent)}

@@ -41,7 +41,7 @@ from asynclm.session.events import (
     ProbeRequested,
 )
 from asynclm.session.state import CancelOutcome, Delivery, FinishReason, NoticeCode, RejectReason, Result
-from asynclm.v1 import session_pb2
+from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire.errors import StatusError, fault_from_rpc_error
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import Started
@@ -309,6 +309,10 @@ async def refusal(session: RawSession) -> StatusError:
         ({"messages": (), "prompt_ids": (1 << 20,)}, "INVALID_ARGUMENT", "start.prompt_ids[0]"),
         ({"server_tools": ("none",)}, "INVALID_ARGUMENT", "start.server_tools.names[0]"),
         ({"tools": (ADD, ADD)}, "INVALID_ARGUMENT", "start.tools"),
+        ({"stop": ("x",) * 17}, "INVALID_ARGUMENT", "start.stop"),
+        ({"stop": ("x", "")}, "INVALID_ARGUMENT", "start.stop[1]"),
+        ({"stop": ("x" * 257,)}, "INVALID_ARGUMENT", "start.stop[0]"),
+        ({"stop": ("x\ufffd",)}, "INVALID_ARGUMENT", "start.stop[0]"),
         ({"limits": {"max_new_tokens": 1 << 40}}, "INVALID_ARGUMENT", "start.limits.max_new_tokens"),
         ({"labels": {str(i): "" for i in range(17)}}, "INVALID_ARGUMENT", "start.labels"),
     ],
@@ -319,6 +323,31 @@ async def test_a_bad_start_names_the_field(h: Harness, start: dict[str, Any], co
     assert fault.code.name == code
     assert fault.violations[0].field.startswith(field)
     assert fault.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"temperature": -0.1}, "temperature is -0.1; allowed: 0 to 5"),
+        ({"temperature": math.nan}, "temperature is nan; allowed: 0 to 5"),
+        ({"top_k": -1}, "top_k is -1; allowed: 0 (all) or more"),
+        ({"top_p": 0.0}, "top_p is 0.0; allowed: above 0, up to 1"),
+        ({"min_p": 1.0}, "min_p is 1.0; allowed: 0 to below 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0; allowed: above 0, up to 10"),
+        ({"presence_penalty": 2.1}, "presence_penalty is 2.1; allowed: -2 to 2"),
+        ({"frequency_penalty": -math.inf}, "frequency_penalty is -inf; allowed: -2 to 2"),
+        ({"top_logprobs": 1}, "top_logprobs is 1; allowed: 0, or up to 20 with logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs is 21; allowed: 0 to 20"),
+    ],
+)
+async def test_sampling_out_of_range_is_refused_by_name(h: Harness, wrong: dict[str, Any], says: str) -> None:
+    """[WIRE-012], [LIM-016]."""
+    session = RawSession(h.inference.Session())
+    user = types_pb2.Message(role=types_pb2.ROLE_USER, parts=[types_pb2.Part(text="Hi")])
+    start = session_pb2.Start(messages=[user], sampling=types_pb2.Sampling(**wrong))
+    await session.send_raw(session_pb2.ClientEvent(client_seq=1, start=start))
+    assert await session.call.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await session.call.details() == f"start.sampling.{says}"
 
 
 async def test_a_gap_in_the_numbers_of_client_events_is_refused(h: Harness) -> None:

@@ -10,6 +10,7 @@ from tests.server.harness import Serve
 
 from asynclm.cml.control import Control
 from asynclm.cml.toolspec import ToolSpec
+from asynclm.engine.base import SamplingParams
 from asynclm.engine.script import ScriptControl, ScriptEnd, ScriptText
 from asynclm.session.config import ExecutionMode, OnEnd
 from asynclm.session.effects import (
@@ -60,6 +61,23 @@ async def test_a_server_owned_call_interrupts_running_text(serve: Serve) -> None
     (row,) = finished.calls
     assert (row.result, row.delivery, row.token_index) == (Result.OK, Delivery.DELIVERED, committed.token_index)
     assert [e.sequence for e in s.events] == list(range(1, len(s.events) + 1))
+
+
+async def test_a_stop_string_ends_the_session_and_its_ids_stay(serve: Serve) -> None:
+    """[SES-102], [SES-103]: to `GetSession` too."""
+    h = await serve()
+    await h.load("s", ScriptText("yes.</a> and on"), ScriptEnd())
+    s = await h.session(stop=("</a>",), sampling=SamplingParams(logprobs=True, top_logprobs=2))
+    reports = await s.all()
+    tokens = [r for r in reports if isinstance(r, Tokens)]
+    assert "".join(r.text for r in tokens) == "yes."
+    assert bytes(i for r in tokens for i in r.ids) == b"yes.</a>"
+    assert [rank for r in tokens for rank in r.ranks] == [1] * 8
+    assert [[t.text for t in top] for r in tokens for top in r.top_logprobs] == [[c] for c in "yes.</a>"]
+    finished = reports[-1]
+    assert (finished.reason, finished.stop_string) == (FinishReason.STOP_STRING, "</a>")
+    detail = await h.control.GetSession(control_pb2.GetSessionRequest(session_id=reports[0].session_id))
+    assert detail.finished.stop_string == "</a>"
 
 
 async def test_a_client_owned_result_lands_in_the_middle_of_text(serve: Serve) -> None:

@@ -529,3 +529,14 @@ def test_results_by_status(status: Status, result: Result) -> None:
     assert player.session.pending_calls == 1
     player.safe_point()
     assert (player.row(0).result, player.session.pending_calls) == (result, 0)
+
+
+def test_what_the_engine_found_in_a_cache_is_told_apart() -> None:
+    """[SES-095]."""
+    player = Player(prompt_tokens=7)
+    player.session.note_cached_tokens(5)
+    player.send("@user", "more", scheduling=Scheduling.WHEN_IDLE)
+    assert player.session.queued_interrupts == 1
+    player.write("x[EOS]y[EOS]")
+    assert player.session.queued_interrupts == 0
+    assert (player.finished.usage.prompt_tokens, player.finished.usage.cached_tokens) == (7, 5)

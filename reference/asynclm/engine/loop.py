@@ -20,6 +20,7 @@ from asynclm.engine.base import Engine, EngineError, Sampled, StepRequest
 from asynclm.engine.carrier import Carrier
 from asynclm.engine.planning import Planner
 from asynclm.engine.running import Running, SessionRequest, ToolHost
+from asynclm.engine.stats import LoopSnapshot
 from asynclm.engine.token_texts import with_texts
 from asynclm.session.events import Event, FinishRequested, TokenSampled
 from asynclm.session.machine import Session
@@ -116,6 +117,12 @@ class EngineLoop:
     def inspect(self, session_id: str, look: Callable[[Session], T]) -> Future[T]:
         """Looks at a session's machine between two steps; fails with SessionNotFoundError for unknown sessions."""
         return self.call(lambda: look(self._find(session_id).machine))
+
+    def snapshot(self) -> LoopSnapshot:
+        """What the loop has done and holds, at this moment; costs the loop's thread nothing."""
+        machines = [running.machine for running in list(self._sessions.values())]
+        waiting = [(machine.state, machine.queued_interrupts) for machine in machines]
+        return self._carrier.stats.snapshot(self._inbox.qsize(), waiting)
 
     # --- on the loop's thread --------------------------------------------------------------------------------
 
@@ -225,12 +232,14 @@ class EngineLoop:
 
     def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:
         while batch:
+            began_ns = self._clock_ns()
             try:
                 sampled = engine.step([request for _, request in batch])
             except Exception as error:
                 batch = self._drop_failed(engine, batch, error)
                 continue
-            self._carrier.now_ns = self._clock_ns()
+            now_ns = self._carrier.now_ns = self._clock_ns()
+            self._carrier.stats.stepped(engine.info.name, now_ns - began_ns, len(batch))
             tokens = {token.sequence: token for token in sampled}
             for running, request in batch:
                 if request.sequence in tokens:
@@ -262,6 +271,9 @@ class EngineLoop:
         if running.player is not None and running.sampling_freely:
             items = running.decoder.feed(token.token_id)
             running.player.sampled("".join(item for item in items if isinstance(item, str)))
+        if not running.sampled_before:
+            running.sampled_before = True
+            running.machine.note_cached_tokens(running.engine.cached_tokens(running.sequence))
         top = with_texts(token.top, running.engine.tokenizer) if token.top else ()
         event = TokenSampled(token_id=token.token_id, logprob=token.logprob, rank=token.rank, top=top)
         self._carrier.receive(running, event)
@@ -275,6 +287,7 @@ class EngineLoop:
         if request.session_id in self._sessions:
             raise ValueError(f"session id {request.session_id!r} is taken")
         running = self._sessions[request.session_id] = Running(request, self._carrier.now_ns)
+        self._carrier.stats.started += 1
         self._look_after(running)
 
     def _find(self, session_id: str) -> Running:

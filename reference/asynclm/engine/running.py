@@ -9,6 +9,7 @@ from typing import Protocol
 from asynclm.engine.base import Engine, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.constraints import SessionConstraint
 from asynclm.engine.script import Script, ScriptPlayer
+from asynclm.engine.stats import InterruptTrace
 from asynclm.session.config import SessionConfig
 from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report
 from asynclm.session.machine import Session
@@ -79,6 +80,8 @@ class Running:
     Attributes:
         over: its `Finished` has been made; nothing comes after it.
         held: it waits for its reader.
+        trace: when its interrupts were accepted.
+        sampled_before: it has sampled a token, so that the engine knows what of its prompt was cached.
         alarm_ns: when, on the loop's clock, the loop looks after its timers; None if none runs.
     """
 
@@ -98,6 +101,8 @@ class Running:
         self.held = False
         self.alarm_ns: int | None = None
         self.unanswered: StepRequest | None = None
+        self.trace = InterruptTrace()
+        self.sampled_before = False
         self._manual_ms: int | None = 0 if request.manual_clock else None
         self._started_ns = started_ns
 

@@ -23,6 +23,7 @@ class Core:
         input_index: `token_index` at the start of the input that is being applied; what is emitted before that
             input's own `Tokens` carries it.
         sampled, injected: stream tokens by origin [INT-046].
+        cached: prompt tokens that the engine found in a cache [SES-095].
         credit: tokens that may be sampled; None for unlimited.
         output_held: the client does not read, so that decode steps have to wait [WIRE-061].
         half_closed: the client will send nothing more [SES-082].
@@ -43,6 +44,7 @@ class Core:
         self.input_index = 0
         self.sampled = 0
         self.injected = 0
+        self.cached = 0
         self.credit = config.credit
         self.paused = False
         self.output_held = False
@@ -61,10 +63,10 @@ class Core:
 
     @property
     def usage(self) -> Usage:
-        """Token counts; the engine that knows what was cached adds it."""
+        """Token counts."""
         return Usage(
             prompt_tokens=self.config.prompt_tokens,
-            cached_tokens=0,
+            cached_tokens=self.cached,
             sampled_tokens=self.sampled,
             injected_tokens=self.injected,
         )

@@ -197,6 +197,15 @@ class Session:
         """Named calls that are not settled."""
         return len(self._core.calls.pending)
 
+    @property
+    def queued_interrupts(self) -> int:
+        """Interrupts that are accepted and not committed yet."""
+        return len(self._core.queue)
+
+    def note_cached_tokens(self, tokens: int) -> None:
+        """The engine has found so many of the prompt's tokens in a cache [SES-095]."""
+        self._core.cached = tokens
+
     def expected_wait_ms(self) -> int | None:
         """How long the present wait will probably last; None outside one, or if nothing is known."""
         return self._waits.expected_wait_ms()

@@ -77,6 +77,7 @@ def test_a_wrong_option_is_a_usage_error(cli: CliRunner) -> None:
         (["run", "hi", "--tools", TOOLS, "--tools", f"{TOOLS}:add"], 2, "'add' is declared twice"),
         (["run", "hi", "--temperature", "9"], 2, "--temperature is 9.0; allowed: 0 to 5"),
         (["run", "hi", "--top-p", "0"], 2, "--top-p is 0.0; allowed: above 0, up to 1"),
+        (["run", "hi", "--repetition-penalty", "0"], 2, "--repetition-penalty is 0.0; allowed: above 0, up to 10"),
         (["run", "hi", "--engine", "warp"], 2, "--engine is 'warp'; allowed: scripted, torch"),
         (["run", "hi", "--target", "nowhere"], 2, "target 'nowhere': give host:port"),
         (["run", "hi", "--target", "127.0.0.1:1"], 3, "127.0.0.1:1: "),
@@ -219,6 +220,20 @@ def test_run_in_a_pipe(cli: CliRunner, served: str, tmp_path: Path) -> None:
     assert "text      Done." in lines
     replayed = cli.invoke(app, ["replay", "--instant", str(record)])
     assert replayed.output == result.output
+
+
+def test_run_ends_at_a_stop_string(cli: CliRunner, served: str, tmp_path: Path) -> None:
+    script, record = tmp_path / "story.cml", tmp_path / "story.jsonl"
+    script.write_text("One, two, three, four.")
+    arguments = ["run", "hi", "--target", served, "--script", str(script), "--record", str(record)]
+    result = cli.invoke(app, [*arguments, "--stop", "five", "--stop", ", th", "--logprobs", "2"])
+    assert result.exit_code == 0
+    assert "text      One, two" in result.output.splitlines()
+    assert "finished  stop string (the stop string ', th' was written)" in result.output
+    reports = [recorded.event.report for recorded in read_recording(record)]
+    tokens = [report for report in reports if isinstance(report, Tokens)]
+    assert sum(len(report.ranks) for report in tokens) == len("One, two, th")
+    assert all(len(report.top_logprobs) == len(report.ids) for report in tokens)
 
 
 def stepping(script: Path, served: str) -> list[str]:

@@ -152,7 +152,7 @@ def test_memory_is_taken_in_order() -> None:
         )
     }
     orders = []
-    for need in range(0, 66, 5):
+    for need in (*range(0, 61, 5), 64):
         want = holder(4, Standing.ASKED, held=0, need=need)
         decision = decide({**holders, want.number: want}, [want.number], free=4, prefixes=10)
         orders.append((decision.prefixes, [int(n) for n in decision.given_up], bool(decision.refused)))
@@ -172,6 +172,27 @@ def test_memory_is_taken_in_order() -> None:
         (10, [1, 0, 2, 6, 5], False),
         (0, [], True),  # what those before it need next must be left
     ]
+
+
+def test_what_one_leaves_of_anothers_memory_is_for_the_next() -> None:
+    def holder(number: int, held: int, need: int) -> Holder:
+        standing = Standing.ASKED if need > held else Standing.IDLE
+        return Holder(number=SequenceId(number), ticket=number, held=held, need=need, growth=1, standing=standing)
+
+    holders = {h.number: h for h in (holder(0, 0, 4), holder(1, 0, 5), holder(2, 10, 10), holder(3, 10, 10))}
+    decision = decide(holders, [SequenceId(0), SequenceId(1)], free=0, prefixes=0)
+    assert decision == Decision(given_up=(SequenceId(3),), spare=1)
+
+
+def test_behind_the_first_that_is_refused_all_wait_for_their_memory() -> None:
+    """Those that hold theirs go on."""
+
+    def holder(number: int, held: int, need: int) -> Holder:
+        return Holder(number=SequenceId(number), ticket=number, held=held, need=need, growth=0, standing=Standing.ASKED)
+
+    holders = {h.number: h for h in (holder(0, 9, 9), holder(1, 0, 8), holder(2, 0, 2), holder(3, 2, 3))}
+    decision = decide(holders, [SequenceId(n) for n in (0, 1, 3)], free=3, prefixes=0)
+    assert decision == Decision(refused=frozenset(map(SequenceId, (1, 2))), spare=2)
 
 
 def test_enough_for_all_changes_nothing() -> None:

@@ -43,6 +43,26 @@ def test_an_interrupt_goes_before_a_long_prompt_which_goes_on() -> None:
     assert plan(LIMITS, 1, 500, 3, places=[8, 1, 9]) == {0: 1, 1: 13, 2: 3}
 
 
+def test_a_prompt_takes_what_decode_steps_leave() -> None:
+    limits = StepLimits(max_batch=12, step_tokens=20, chunk=16)
+    assert plan(limits, 500, *[1] * 8) == {0: 12, **dict.fromkeys(range(1, 9), 1)}
+
+
+def test_where_one_takes_part_at_a_time_a_prompt_takes_turns_with_the_others() -> None:
+    scheduler = Scheduler(StepLimits(max_batch=1, step_tokens=100, chunk=16))
+    prompt, running = SequenceId(0), SequenceId(1)
+    first, place = scheduler.draw(), scheduler.draw()
+    took_part = []
+    for _ in range(6):
+        step = scheduler.plan([Candidate(prompt, 500, first), Candidate(running, 1, place)])
+        scheduler.done(step)
+        (number,) = step.tokens
+        if number == running:
+            place = scheduler.draw()
+        took_part.append(int(number))
+    assert took_part == [0, 1, 0, 1, 0, 1]
+
+
 def test_interrupts_beside_no_decode_step_all_go_at_once() -> None:
     assert plan(LIMITS, 16, 15, 14) == {0: 16, 1: 15, 2: 14}
     assert plan(LIMITS, 16, 15, 1) == {0: 16, 2: 1}
@@ -54,7 +74,7 @@ def test_the_batch_is_bounded_and_the_least_recently_served_are_in_it() -> None:
 
 def test_long_prompts_are_prefilled_one_after_another() -> None:
     scheduler = Scheduler(StepLimits(max_batch=8, step_tokens=40, chunk=16))
-    pending = [100, 100, 100]
+    pending = [100, 99, 98]
     finished = []
     for now in range(8):
         step = scheduler.plan([c for c in candidates(*pending) if c.pending])

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from asynclm.engine.base import SequenceId
 
 CPU_CHUNK = 64
-"""Tokens prefilled beside other sequences' decode steps on CPU: about 30 ms for a model whose decode step takes 10.
-Chunks of 256 take 125 ms, and prefill no more than a tenth faster."""
+"""Tokens prefilled beside other sequences' decode steps on CPU. Measured beside a decode step of 13 ms: the step takes 45
+with chunks of 64 and 150 with 256, by which the whole prompt is done a sixth sooner."""
 
 GPU_CHUNK = 512
 """The same on a GPU, which computes so many in hardly more time than one."""

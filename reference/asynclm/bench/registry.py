@@ -20,8 +20,10 @@ class UnknownBenchmarkError(ValueError):
 
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
+        "interrupt": "from an interrupt's arrival to the first token after it, in decode steps, and against vLLM",
         "overhead": "cost of sessions, masks and grammar, in percent of the bare engine's decode rate",
         "parser": "cost of parsing one token: text, bodies and block ends, in both forms",
+        "sessions": "a thousand sessions trapped at once: the server's memory, and whether all come back as they were",
         "wire": "events and tokens a second through the server, against a bare gRPC stream",
     }
 )

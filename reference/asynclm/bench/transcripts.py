@@ -11,12 +11,12 @@ from asynclm.cml.bodies import render_body
 from asynclm.cml.control import BodyLanguage, Quantifier
 from asynclm.cml.literals import render_literal
 
-_TEXT = (
+PROSE = (
     "the summary of this page is ready and will be sent to everybody who was at the meeting on Thursday while we wait "
     "for budget figures from the café in Zürich naïve 東京 results look good but two rows need another look because "
     "their totals differ by 12 % – see below"
 )
-_WORDS = _TEXT.split()
+_WORDS = PROSE.split()
 _FUNCTIONS = ("search", "send_email", "fetch", "calendar.create_event", "read_rows", "db.query", "summarize")
 _PARAMETERS = ("query", "to", "subject", "body", "limit", "url", "path", "start", "attendees", "options", "language")
 _IDS = ("page", "summary", "rows", "chair", "mail_1", "mail_2", "weather")

@@ -83,6 +83,15 @@ def serve(
     scripts: Annotated[bool, typer.Option(help="Serve scripted models, for conformance and demonstrations.")] = True,
     host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_PORT)] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any free one.", rich_help_panel=_PORT)] = DEFAULT_PORT,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of metrics for Prometheus, over plain HTTP; 0 for any free one. (default: none)",
+            rich_help_panel=_PORT,
+            show_default=False,
+        ),
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(help="Its address.", rich_help_panel=_PORT)] = "127.0.0.1",
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.", rich_help_panel=_SAFETY)] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.", rich_help_panel=_SAFETY)] = None,
     tls_ca: Annotated[
@@ -100,6 +109,10 @@ def serve(
     context_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens in a context.", rich_help_panel=_LIMITS)
     ] = None,
+    max_call_seconds: Annotated[
+        float | None,
+        typer.Option(min=1, help="The longest that a call may take.", rich_help_panel=_LIMITS, show_default=False),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="What open sessions get to finish on SIGTERM.", rich_help_panel=_LIMITS)
     ] = 10.0,
@@ -113,11 +126,15 @@ def serve(
         token_file=token_file,
         allow_remote=insecure_allow_remote,
         scripts=scripts,
+        metrics=(metrics_host, metrics_port),
         max_sessions=max_sessions,
         context_length=context_length,
+        max_call_seconds=max_call_seconds,
         drain_seconds=drain_seconds,
     )
-    _check_port(options)
+    _check_port("--port", options.host, options.port)
+    if options.metrics_port is not None:
+        _check_port("--metrics-port", options.metrics_host, options.metrics_port)
     opened = open_engine(
         EngineChoice(
             engine=engine,
@@ -143,10 +160,13 @@ def serve(
 
 async def _serve(engine: Engine, options: ServerOptions, tools: ToolSet) -> None:
     from asynclm.server.app import Server
+    from asynclm.server.options import host_and_port
 
     async with Server(engine, options, tools) as server:
         for line in _announcement(server.address, engine, options, tools):
             typer.echo(line)
+        if server.metrics_port is not None:
+            typer.echo(f"metrics on http://{host_and_port(options.metrics_host, server.metrics_port)}/metrics")
         await server.serve_until_signal()
     typer.echo("stopped")
 
@@ -173,8 +193,10 @@ def _options(
     token_file: Path | None,
     allow_remote: bool,
     scripts: bool,
+    metrics: tuple[str, int | None],
     max_sessions: int | None,
     context_length: int | None,
+    max_call_seconds: float | None,
     drain_seconds: float,
 ) -> ServerOptions:
     import dataclasses
@@ -196,6 +218,8 @@ def _options(
         limits = dataclasses.replace(limits, max_sessions=max_sessions)
     if context_length is not None:
         session_limits = dataclasses.replace(session_limits, context_length=context_length)
+    if max_call_seconds is not None:
+        session_limits = dataclasses.replace(session_limits, max_call_time_ms=round(max_call_seconds * 1000))
     try:
         return ServerOptions(
             host=host,
@@ -204,6 +228,8 @@ def _options(
             token=read_token(token_file),
             allow_remote_plaintext=allow_remote,
             scripts=scripts,
+            metrics_host=metrics[0],
+            metrics_port=metrics[1],
             drain_seconds=drain_seconds,
             limits=limits,
             session_limits=session_limits,
@@ -225,12 +251,14 @@ def _adapters(given: Sequence[str]) -> dict[str, str]:
     return adapters
 
 
-def _check_port(options: ServerOptions) -> None:
+def _check_port(option: str, host: str, port: int) -> None:
     """Refuses a port that is in use before a model is loaded for seconds; the server has the last word."""
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    from asynclm.server.options import host_and_port
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((options.host, options.port))
+            probe.bind((host, port))
         except OSError as error:
-            raise CliError(f"--port {options.port}: cannot listen on {options.address}: {error.strerror}") from None
+            raise CliError(f"{option} {port}: cannot listen on {host_and_port(host, port)}: {error.strerror}") from None

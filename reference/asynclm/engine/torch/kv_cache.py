@@ -1,4 +1,4 @@
-"""The KV cache: one tensor for each sequence, freed with it.
+"""The KV cache: one tensor for each sequence, freed with it; a slot of the arena where there is one.
 
 Each sequence owns its rows, so sequences of any lengths decode in one batch, a trapped one costs what it holds and no
 more, and moving one to another device or dropping it concerns no other.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import mmap
+import weakref
 from collections.abc import Sequence
 
 import torch
+
+from asynclm.engine.torch.kv_arena import KvArena
 
 GRAIN = 32
 """Tokens that capacities are multiples of."""
@@ -25,12 +28,23 @@ class SequenceCache:
 
     Attributes:
         rows: shape (layers, 2, kv_heads, capacity, head_dim); keys at index 0 of the second dimension, values at 1.
+        slot: its place in the arena, or None if its memory lies elsewhere.
     """
 
     def __init__(
-        self, *, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+        self,
+        *,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        arena: KvArena | None = None,
     ) -> None:
         self.rows = torch.empty((num_layers, 2, num_kv_heads, 0, head_dim), dtype=dtype, device=device)
+        self.slot: int | None = None
+        self._arena = arena
+        self._give_back: weakref.finalize[[int], SequenceCache] | None = None
         self._token_bytes = num_layers * 2 * num_kv_heads * head_dim * dtype.itemsize
 
     @property
@@ -55,6 +69,8 @@ class SequenceCache:
         """
         if length <= self.capacity:
             return
+        if self._in_slot(length):
+            return
         grown = self._new(rounded(length))
         grown[:, :, :, : self.capacity] = self.rows
         self.rows = grown
@@ -62,6 +78,9 @@ class SequenceCache:
     def free(self) -> None:
         """Gives all memory back."""
         self.rows = self.rows.new_empty((*self.rows.shape[:3], 0, self.rows.shape[4]))
+        if self._give_back is not None:
+            self._give_back()
+        self.slot = self._give_back = None
 
     def copy(self, start: int, end: int) -> torch.Tensor:
         """The rows of tokens `start` to `end`, in memory of their own.
@@ -84,6 +103,18 @@ class SequenceCache:
     def values(self, end: int) -> tuple[torch.Tensor, ...]:
         """For each layer, the values of tokens 0 to `end`: shape (1, kv_heads, end, head_dim)."""
         return self.rows[:, 1:, :, :end].unbind(0)
+
+    def _in_slot(self, length: int) -> bool:
+        """Makes room in the arena, if there is one with room."""
+        if self._arena is None or length > self._arena.tokens or (self.slot is None and self.capacity):
+            return False
+        if self.slot is None:
+            self.slot = self._arena.take()
+            if self.slot is None:
+                return False
+            self._give_back = weakref.finalize(self, self._arena.give_back, self.slot)
+        self.rows = self._arena.slot(self.slot, rounded(length))
+        return True
 
     def _new(self, tokens: int) -> torch.Tensor:
         shape = (*self.rows.shape[:3], tokens, self.rows.shape[4])

@@ -6,6 +6,7 @@ Products run over all tokens at once, attention sequence by sequence over its ow
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 
+from asynclm.engine.torch.attention import Attention, Part, in_order
 from asynclm.engine.torch.checkpoint import LlamaConfig, RopeConfig, Weights, read_config
+from asynclm.engine.torch.kv_arena import open_arena
 from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.linear import Linear, make_linear
 from asynclm.engine.torch.lora import AdaptedBatch, Adapter
+from asynclm.engine.torch.norm import RmsNorm
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T]], Iterable[T]]
@@ -44,24 +48,12 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    input_norm: torch.Tensor
+    input_norm: RmsNorm
     qkv: Linear
     output: Linear
-    post_norm: torch.Tensor
+    post_norm: RmsNorm
     gate_up: Linear
     down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class _Attention:
-    """What attention needs of one chunk, the same for all layers but for the views into its cache."""
-
-    rows: slice
-    length: int
-    written: tuple[torch.Tensor, ...]
-    keys: tuple[torch.Tensor, ...]
-    values: tuple[torch.Tensor, ...]
-    mask: torch.Tensor | None
 
 
 class LlamaModel:
@@ -85,9 +77,17 @@ class LlamaModel:
         self._frequencies = inverse_frequencies(c.rope, c.head_dim).to(device)
         self._embedding = weights.get("model.embed_tokens.weight", (c.vocab_size, c.hidden_size))
         self._layers = [_load_layer(weights, c, number) for number in track(range(c.num_layers))]
-        self._norm = weights.get("model.norm.weight", (c.hidden_size,))
+        self._norm = RmsNorm(weights.get("model.norm.weight", (c.hidden_size,)), c.norm_eps)
         head = self._embedding if c.tied else weights.get("lm_head.weight", (c.vocab_size, c.hidden_size))
         self._head = make_linear(head)
+        self._arena = open_arena(
+            num_layers=c.num_layers,
+            num_kv_heads=c.num_kv_heads,
+            head_dim=c.head_dim,
+            context_length=c.context_length,
+            dtype=dtype,
+            device=device,
+        )
 
     @classmethod
     def load(
@@ -117,6 +117,7 @@ class LlamaModel:
             head_dim=c.head_dim,
             dtype=self.dtype,
             device=self.device,
+            arena=self._arena,
         )
 
     @torch.inference_mode()
@@ -131,25 +132,29 @@ class LlamaModel:
             Logits in float32, of shape (len(wanted), vocab_size).
         """
         c = self.config
+        parts = [Part(chunk.cache, chunk.start, len(chunk.ids)) for chunk in chunks]
+        order = in_order(parts)
+        wanted = _reordered(wanted, [part.length for part in parts], order)
+        chunks = [chunks[place] for place in order]
+        attend = Attention([parts[place] for place in order], c, self._arena, self.dtype)
         ids = torch.tensor([i for chunk in chunks for i in chunk.ids], device=self.device)
         cos, sin = self._rotation(positions_of(chunks))
-        attentions = self._attentions(chunks)
         adapted = AdaptedBatch.of(((chunk.adapter, chunk.ids) for chunk in chunks), self.device)
         x = F.embedding(ids, self._embedding)
         if adapted:
             adapted.embed(x)
         for number, layer in enumerate(self._layers):
-            normed = self._normed(x, layer.input_norm)
+            normed = layer.input_norm(x)
             qkv = layer.qkv(normed)
             if adapted:
                 adapted.add(number, "qkv", normed, qkv)
             qkv = qkv.view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1)
             rotate(qkv[:, : c.num_heads + c.num_kv_heads], cos, sin)
-            heads = self._attend(qkv, attentions, number)
+            heads = attend(qkv, number)
             x = layer.output.plus(heads, x)
             if adapted:
                 adapted.add(number, "output", heads, x)
-            normed = self._normed(x, layer.post_norm)
+            normed = layer.post_norm(x)
             gate_up = layer.gate_up(normed)
             if adapted:
                 adapted.add(number, "gate_up", normed, gate_up)
@@ -158,14 +163,11 @@ class LlamaModel:
             x = layer.down.plus(inner, x)
             if adapted:
                 adapted.add(number, "down", inner, x)
-        rows = self._normed(x[torch.tensor(wanted, device=self.device, dtype=torch.int64)], self._norm)
+        rows = self._norm(x[torch.tensor(wanted, device=self.device, dtype=torch.int64)])
         logits = self._head(rows)
         if adapted:
             adapted.score(wanted, rows, logits)
         return logits.float()
-
-    def _normed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, (self.config.hidden_size,), weight, self.config.norm_eps)
 
     def _rotation(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines of shape (tokens, 1, head_dim); the sines of the first half are negated for `rotate`."""
@@ -176,54 +178,22 @@ class LlamaModel:
             torch.cat((-sin, sin), dim=-1).to(self.dtype)[:, None],
         )
 
-    def _attentions(self, chunks: Sequence[Chunk]) -> list[_Attention]:
-        attentions = []
-        first = 0
-        for chunk in chunks:
-            length = len(chunk.ids)
-            end = chunk.start + length
-            attentions.append(
-                _Attention(
-                    rows=slice(first, first + length),
-                    length=length,
-                    written=chunk.cache.written(chunk.start, end),
-                    keys=chunk.cache.keys(end),
-                    values=chunk.cache.values(end),
-                    mask=self._causal_mask(length, chunk.start) if length > 1 else None,
-                )
-            )
-            first += length
-        return attentions
-
-    def _causal_mask(self, length: int, start: int) -> torch.Tensor:
-        """Additive mask of shape (group * length, start + length): row `g * length + i` sees up to `start + i`."""
-        group = self.config.num_heads // self.config.num_kv_heads
-        seen = torch.ones((length, start + length), dtype=torch.bool, device=self.device).tril(start)
-        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device).masked_fill_(~seen, -math.inf)
-        return mask.repeat(group, 1)
-
-    def _attend(self, qkv: torch.Tensor, attentions: Sequence[_Attention], layer: int) -> torch.Tensor:
-        """Writes keys and values and attends; the result has shape (tokens, num_heads * head_dim)."""
-        c = self.config
-        kv_heads, head_dim = c.num_kv_heads, c.head_dim
-        group = c.num_heads // kv_heads
-        results = []
-        for a in attentions:
-            part = qkv[a.rows]
-            kv = part[:, c.num_heads :].view(a.length, 2, kv_heads, head_dim)
-            a.written[layer].copy_(kv.permute(1, 2, 0, 3))
-            # The query heads of a group share keys: they are folded into the length, which spares copies of the keys.
-            q = part[:, : c.num_heads].view(a.length, kv_heads, group, head_dim).permute(1, 2, 0, 3)
-            q = q.reshape(1, kv_heads, group * a.length, head_dim)
-            out = F.scaled_dot_product_attention(q, a.keys[layer], a.values[layer], attn_mask=a.mask)
-            out = out.view(kv_heads, group, a.length, head_dim).permute(2, 0, 1, 3)
-            results.append(out.reshape(a.length, c.num_heads * head_dim))
-        return results[0] if len(results) == 1 else torch.cat(results)
-
 
 def positions_of(chunks: Sequence[Chunk]) -> list[int]:
     """The position of each of a batch's tokens in its own sequence."""
     return [chunk.start + offset for chunk in chunks for offset in range(len(chunk.ids))]
+
+
+def _reordered(tokens: Sequence[int], lengths: Sequence[int], order: Sequence[int]) -> list[int]:
+    """Numbers of tokens of a batch, once its chunks of these lengths are put in that order."""
+    firsts = list(itertools.accumulate(lengths, initial=0))
+    moved = [0] * len(lengths)
+    first = 0
+    for place in order:
+        moved[place] = first - firsts[place]
+        first += lengths[place]
+    shifts = [shift for shift, length in zip(moved, lengths, strict=True) for _ in range(length)]
+    return [token + shifts[token] for token in tokens]
 
 
 def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
@@ -265,8 +235,11 @@ def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
         bias = torch.cat([weights.get(f"{name}.bias", (outputs,)) for name, outputs in names]) if biased else None
         return make_linear(torch.cat(matrices) if len(matrices) > 1 else matrices[0], bias)
 
+    def norm(name: str) -> RmsNorm:
+        return RmsNorm(weights.get(f"{prefix}.{name}.weight", (c.hidden_size,)), c.norm_eps)
+
     return _Layer(
-        input_norm=weights.get(f"{prefix}.input_layernorm.weight", (c.hidden_size,)),
+        input_norm=norm("input_layernorm"),
         qkv=linear(
             c.hidden_size,
             ("self_attn.q_proj", query),
@@ -274,7 +247,7 @@ def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
             ("self_attn.v_proj", key_value),
         ),
         output=linear(query, ("self_attn.o_proj", c.hidden_size)),
-        post_norm=weights.get(f"{prefix}.post_attention_layernorm.weight", (c.hidden_size,)),
+        post_norm=norm("post_attention_layernorm"),
         gate_up=linear(c.hidden_size, ("mlp.gate_proj", c.intermediate_size), ("mlp.up_proj", c.intermediate_size)),
         down=linear(c.intermediate_size, ("mlp.down_proj", c.hidden_size)),
     )

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from tests.engine.sampling import RandomLogits
 
-from asynclm.cml.binding import TokenCodec, bind
+from asynclm.cml.binding import TokenCodec
 from asynclm.cml.blocks import Call, CmlErrorCode, Literal, Malformed, Trap
 from asynclm.cml.control import BodyLanguage, Control
 from asynclm.cml.grammar import llguidance_grammar
@@ -28,7 +29,6 @@ INSIDE = {
     BlockRule.CALL: frozenset({Kind.TEXT, Kind.HEAD, Kind.END}),
     BlockRule.TRAP: frozenset({Kind.TEXT, Kind.END}),
 }
-PATIENCE = 30
 LONGEST = 600
 
 
@@ -70,31 +70,18 @@ TOOL_SETS: dict[str, tuple[ToolSpec, ...]] = {
 assert len(TOOL_SETS) == 20
 
 
-class Sampler:
-    """Samples at random: as soon a word as anything else; after a while, what closes what is open."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.codec: TokenCodec = bind(tokenizer)
-        self.random = np.random.default_rng(0)
-        end = np.arange(tokenizer.vocab_size) == self.codec.control_ids[Control.END]
-        spelled = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-        words, closing, commas = (np.array([f(data) for data in spelled]) for f in (_is_word, _closes, _is_comma))
-        everything = np.ones(tokenizer.vocab_size, bool)
-        self._starting = ((words, everything), (~words, everything))
-        self._finishing = (end, closing, commas, everything)
+class Sampler(RandomLogits):
+    """Writes whole blocks."""
 
     def block(self, session: SessionConstraint, mask: Mask) -> list[int]:
         """The ids of a block's inside, `[END]` included."""
         ids: list[int] = []
         while len(ids) < LONGEST:
-            bits = np.unpackbits(session.bits(mask).view(np.uint8), bitorder="little")[: self._finishing[0].size] == 1
-            token_sets = self._finishing if len(ids) >= PATIENCE else self._starting[self.random.integers(2)]
-            choices = next(found for wanted in token_sets if (found := np.flatnonzero(bits & wanted)).size)
-            token_id = int(choices[self.random.integers(choices.size)])
+            token_id = self.choose(session.bits(mask), len(ids))
             assert session.allows(mask, token_id)
             session.accept(token_id)
             ids.append(token_id)
-            if token_id == self.codec.control_ids[Control.END]:
+            if token_id == self.end:
                 return ids
         raise AssertionError(f"no end after {LONGEST} tokens")
 
@@ -102,18 +89,6 @@ class Sampler:
         session = constraint.session()
         for number in range(count):
             yield self.block(session, Mask(INSIDE[rule], rule, number))
-
-
-def _is_word(spelled: bytes) -> bool:
-    return (spelled.strip() or b"?")[0] in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
-
-
-def _closes(spelled: bytes) -> bool:
-    return bool(spelled) and set(spelled) <= set(b')"]}')
-
-
-def _is_comma(spelled: bytes) -> bool:
-    return spelled in (b",", b", ", b'",', b"],", b"},")
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_a_wrong_option_is_a_usage_error(cli: CliRunner) -> None:
             "model './nowhere': there is no such folder",
             marks=pytest.mark.slow,
         ),
-        (["bench", "nothing"], 2, "benchmark 'nothing': there are parser"),
+        (["bench", "nothing"], 2, "benchmark 'nothing': there are"),
         (["demo", "--output", "/dev/null/x"], 2, "--output /dev/null/x: "),
     ],
 )
@@ -108,14 +108,16 @@ def test_expected_faults_are_one_line(cli: CliRunner, arguments: list[str], code
     assert message in result.output
 
 
-def test_a_port_in_use_is_named_before_a_model_is_loaded(cli: CliRunner) -> None:
+@pytest.mark.parametrize("option", ["--port", "--metrics-port"])
+def test_a_port_in_use_is_named_before_a_model_is_loaded(cli: CliRunner, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = cli.invoke(app, ["serve", "--port", str(port), "--model", "./nowhere"])
+        given = ["--port", "0", option, str(port)]
+        result = cli.invoke(app, ["serve", *given, "--model", "./nowhere"])
     assert result.exit_code == 2
-    assert f"--port {port}: cannot listen on 127.0.0.1:{port}" in result.output
+    assert f"{option} {port}: cannot listen on 127.0.0.1:{port}" in result.output
 
 
 def test_a_token_file_holds_one_token(cli: CliRunner, tmp_path: Path) -> None:
@@ -194,6 +196,7 @@ def test_info_says_what_a_server_is(cli: CliRunner, served: str) -> None:
         "shout text 5 ms cacheable",
     ):
         assert said in text
+    assert "measured" in text
 
 
 def test_info_for_programs(cli: CliRunner, served: str) -> None:

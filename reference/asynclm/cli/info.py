@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asynclm.cli.connect import TargetChoice, connected
+from asynclm.cli.measured import said
 from asynclm.cli.styles import QUIET
 from asynclm.demo.safe import one_line
 
@@ -73,7 +74,7 @@ def _print(info: ServerInfo) -> None:
     console.print(_pairs("limits of the server", {name: value or "none" for name, value in server_limits.items()}))
     console.print(_tools(info))
     if info.metrics:
-        console.print(_pairs("measured", {name: f"{value:g}" for name, value in sorted(info.metrics.items())}))
+        console.print(_pairs("measured", said(info.metrics)))
 
 
 def _model(model: ModelInfo) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,11 +17,14 @@ from asynclm.server.auth import BearerTokenInterceptor
 from asynclm.server.control import ControlService
 from asynclm.server.hub import SessionHub
 from asynclm.server.inference import InferenceService
-from asynclm.server.options import ServerOptions, Tls
+from asynclm.server.options import ServerOptions, Tls, host_and_port
 from asynclm.server.scripts import ScriptedModelService
 from asynclm.server.unreadable import UnreadableInterceptor
 from asynclm.tools.toolset import ToolSet
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2, inference_pb2_grpc
+
+if TYPE_CHECKING:
+    from asynclm.server.metrics_port import MetricsPort
 
 STOP_GRACE_S = 2.0
 """What open streams get to read their last events once every session has finished."""
@@ -44,6 +47,7 @@ class Server:
         self.options = options or ServerOptions()
         self.hub = SessionHub(engine, self.options, tools or ToolSet())
         self.port = 0
+        self._metrics: MetricsPort | None = None
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server: grpc.aio.Server | None = None
         self._stopping: asyncio.Future[None] | None = None
@@ -51,8 +55,7 @@ class Server:
     @property
     def address(self) -> str:
         """Host and port that clients connect to; the port is known once the server has started."""
-        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-        return f"{host}:{self.port}"
+        return host_and_port(self.options.host, self.port)
 
     async def start(self) -> None:
         """Listens and serves.
@@ -90,6 +93,11 @@ class Server:
             names.append(scripted_model_pb2.DESCRIPTOR.services_by_name["ScriptedModel"].full_name)
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         self.port = self._listen(server)
+        try:
+            self._metrics = self._listen_for_scrapes()
+        except PortError:
+            await server.stop(None)
+            raise
         self._server = server
         self.hub.start()
         await server.start()
@@ -103,6 +111,22 @@ class Server:
             return server.add_secure_port(address, _credentials(self.options.tls))
         except RuntimeError as error:
             raise PortError(f"cannot listen on {address}: the port is in use or the address is not ours") from error
+
+    def _listen_for_scrapes(self) -> MetricsPort | None:
+        if self.options.metrics_port is None:
+            return None
+        from asynclm.server.metrics_port import MetricsPort
+
+        host, port = self.options.metrics_host, self.options.metrics_port
+        try:
+            return MetricsPort(host, port, self.hub.metrics)
+        except OSError as error:
+            raise PortError(f"cannot listen for metrics on {host}, port {port}: {error.strerror or error}") from error
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of the metrics, known once the server has started; None if there is none."""
+        return None if self._metrics is None else self._metrics.port
 
     async def _set_health(self, services: Iterable[str], status: int) -> None:
         for service in services:
@@ -124,6 +148,8 @@ class Server:
         if self._server is not None:
             await self.hub.drain(0)
             await self._server.stop(STOP_GRACE_S)
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.close)
         await self.hub.close()
 
     async def wait(self) -> None:

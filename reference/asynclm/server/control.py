@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import grpc
 
 from asynclm.engine.loop import SessionNotFoundError
 from asynclm.server.context import Context
 from asynclm.server.hub import SessionHub
+from asynclm.server.metrics import by_name
 from asynclm.server.registry import SessionRecord
 from asynclm.session.effects import CallRow, Finished, InterruptRow, Usage
 from asynclm.session.machine import Session
@@ -33,7 +35,8 @@ class ControlService(control_pb2_grpc.ControlServicer):
         self, request: control_pb2.GetServerInfoRequest, context: Context
     ) -> control_pb2.GetServerInfoResponse:
         """What this server is and can do."""
-        return server_info_to_pb(self._hub.describe())
+        info = dataclasses.replace(self._hub.describe(), metrics=by_name(self._hub.metrics()))
+        return server_info_to_pb(info)
 
     async def ListSessions(  # noqa: N802
         self, request: control_pb2.ListSessionsRequest, context: Context

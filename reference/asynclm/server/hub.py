@@ -16,6 +16,7 @@ from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import SessionRequest
 from asynclm.engine.script import SCRIPT_PREFIX, ScriptStore
 from asynclm.server.describe import describe
+from asynclm.server.metrics import Family, families
 from asynclm.server.options import ServerOptions
 from asynclm.server.preparation import Preparation, Prepared
 from asynclm.server.registry import Registry, SessionRecord
@@ -80,6 +81,10 @@ class SessionHub:
     def describe(self) -> ServerInfo:
         """What this server is and can do."""
         return describe(self.engine, self.options, self.session_limits, self.own_tools)
+
+    def metrics(self) -> tuple[Family, ...]:
+        """What this server measures, as it stands; may be called from any thread."""
+        return families(self.loop.snapshot(), self.engine.stats())
 
     def start(self) -> None:
         """Starts the engine's thread."""

@@ -63,13 +63,15 @@ class ServerOptions:
         tls: TLS, or None for plaintext.
         token: bearer token that every rpc but health has to carry, or None.
         allow_remote_plaintext: listen in plaintext beyond loopback, asked for by name.
+        metrics_host: address of the metrics port, which is plaintext and asks for no token.
+        metrics_port: port of the metrics in Prometheus's format; 0 for any free one, None for none.
         scripts: serve scripted models and the `ScriptedModel` service.
         drain_seconds: what open sessions get to finish on SIGTERM.
         limits: limits of the server.
         session_limits: the limits of a session, which its `Start` may lower.
 
     Raises:
-        ValueError: plaintext beyond loopback without `allow_remote_plaintext`, or a port out of range.
+        ValueError: plaintext, of either port, beyond loopback without `allow_remote_plaintext`, or a port out of range.
     """
 
     host: str = "127.0.0.1"
@@ -77,6 +79,8 @@ class ServerOptions:
     tls: Tls | None = None
     token: str | None = None
     allow_remote_plaintext: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
     scripts: bool = True
     drain_seconds: float = 10.0
     limits: ServerLimits = field(default_factory=ServerLimits)
@@ -85,17 +89,35 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; allowed: 0 (any free one) to 65535")
+        self._check_metrics()
         if self.tls is None and not self.allow_remote_plaintext and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} is not loopback and there is no TLS; give a certificate and key, or allow "
                 "plaintext with --insecure-allow-remote"
             )
 
+    def _check_metrics(self) -> None:
+        if self.metrics_port is None:
+            return
+        if not 0 <= self.metrics_port <= 65535:
+            raise ValueError(f"metrics_port is {self.metrics_port}; allowed: 0 (any free one) to 65535")
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError(f"metrics_port is {self.metrics_port}, the port that sessions use; give another")
+        if not self.allow_remote_plaintext and not _is_loopback(self.metrics_host):
+            raise ValueError(
+                f"metrics_host {self.metrics_host!r} is not loopback, and metrics are plaintext; allow it with "
+                "--insecure-allow-remote"
+            )
+
     @property
     def address(self) -> str:
         """Host and port as gRPC takes them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return host_and_port(self.host, self.port)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Host and port in one, as addresses are written."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -105,9 +105,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Measurements of this server on this machine, by name (`decode.tokens_per_s`, `kv.swap_ms`): for people and
-        planners.
-        """
+        """Measurements of this server on this machine, by name, for people and planners [WIRE-117] [WIRE-118]."""
 
     def __init__(
         self,

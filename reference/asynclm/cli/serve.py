@@ -177,9 +177,11 @@ def _announcement(address: str, engine: Engine, options: ServerOptions, tools: T
     safety = "TLS" if options.tls else "plaintext"
     safety += ", clients show a certificate" if options.tls and options.tls.client_ca else ""
     safety += ", bearer token" if options.token else ""
+    adapters = [f"with adapters {', '.join(f'{info.model}+{name}' for name in info.adapters)}"] if info.adapters else []
     return [
         f"listening on {address} ({safety})",
         f"model {info.model} ({info.name}{f', {about}' if about else ''}), context of {info.context_length} tokens",
+        *adapters,
         f"tools {', '.join(tools.names) or 'none of its own'}; scripted models {'on' if options.scripts else 'off'}",
         f"Ctrl-C or SIGTERM stops it; open sessions get {options.drain_seconds:g} s to finish",
     ]

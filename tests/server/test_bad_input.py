@@ -49,6 +49,9 @@ from asynclm.wire.values import Started
 CALL, HEAD, END, TRAP, INTR = (
     ScriptControl(c) for c in (Control.CALL, Control.HEAD, Control.END, Control.TRAP, Control.INTR)
 )
+COPYING = ToolSpec(
+    name="send", parameters={"type": "object", "properties": {"to": {"type": "string", "x-asynclm-copy": "any"}}}
+)
 ADD = ToolSpec(name="add", parameters={"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
 
 
@@ -307,6 +310,7 @@ async def refusal(session: RawSession) -> StatusError:
         ({"messages": (Message(Role.USER, (TextPart("x" * 9000),)),)}, "INVALID_ARGUMENT", "start.messages"),
         ({"messages": (Message(Role.USER, (CmlPart("[CALL] x"),)),)}, "INVALID_ARGUMENT", "start.messages"),
         ({"messages": (), "prompt_ids": (1 << 20,)}, "INVALID_ARGUMENT", "start.prompt_ids[0]"),
+        ({"messages": (), "prompt_ids": (65,), "tools": (COPYING,)}, "INVALID_ARGUMENT", "start.tools"),
         ({"server_tools": ("none",)}, "INVALID_ARGUMENT", "start.server_tools.names[0]"),
         ({"tools": (ADD, ADD)}, "INVALID_ARGUMENT", "start.tools"),
         ({"stop": ("x",) * 17}, "INVALID_ARGUMENT", "start.stop"),

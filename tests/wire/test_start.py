@@ -231,3 +231,15 @@ def test_session_config_has_what_was_asked_for() -> None:
     assert (config.mode, config.credit, config.granularity_hold, config.gate_end) == (ExecutionMode.SYNC, 3, 0, True)
     assert (config.client_tools, config.prompt_tokens, config.unit) == ({"mine"}, 7, Unit.PIECE)
     assert config.constraints is Constraints.GRAMMAR
+
+
+def test_what_the_user_says_may_be_copied() -> None:
+    """[CALL-101]: text parts of the user's messages, nothing else."""
+    messages = (
+        Message(Role.SYSTEM, (TextPart("rules"),)),
+        Message(Role.USER, (TextPart("to Kim"), CmlPart("[TRAP] [END]"), TextPart(""), TextPart("soon"))),
+        Message(Role.ASSISTANT, (TextPart("yes"),)),
+        Message(Role.USER, (TextPart("now"),)),
+    )
+    config = StartRequest(messages=messages).session_config(tools=(), limits=Limits(), prompt_tokens=9)
+    assert config.request_texts == ("to Kim", "soon", "now")

@@ -244,7 +244,7 @@ def compile_constraint(
     *,
     grammar: bool = True,
 ) -> Constraint:
-    """The `Constraint` of these tools, from a cache of the last ones used; about 1 ms a tool when it has to compile.
+    """The `Constraint` of these tools, from a cache of the last ones used; some ms a tool when it has to compile.
 
     Args:
         codec: the binding of control tokens.

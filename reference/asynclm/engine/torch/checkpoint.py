@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -160,10 +158,14 @@ def _parse_rope(raw: Mapping[str, Any]) -> RopeConfig:
 
 
 class Weights:
-    """The tensors of a checkpoint, read one by one; a context manager that holds its shards open."""
+    """The tensors of a checkpoint, read one by one.
+
+    Each is copied out of its shard, which is mapped for so long only: pages of a mapped file count as memory of the
+    process, and a checkpoint that stays mapped while it is packed takes twice its size.
+    """
 
     def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
-        """Opens every shard.
+        """Looks into every shard.
 
         Raises:
             ModelError: there are no safetensors, or a shard is missing or damaged.
@@ -171,13 +173,10 @@ class Weights:
         self._folder = folder
         self._dtype = dtype
         self._device = device
-        self._files: dict[str, Any] = {}
-        self._stack = ExitStack()
-        with ExitStack() as stack:
-            for shard in self._shards():
-                file = stack.enter_context(self._open(shard))
-                self._files.update(dict.fromkeys(file.keys(), file))
-            self._stack = stack.pop_all()
+        self._shard_of: dict[str, str] = {}
+        for shard in self._shards():
+            with self._open(shard) as file:
+                self._shard_of.update(dict.fromkeys(file.keys(), shard))
 
     def _shards(self) -> list[str]:
         if (self._folder / "model.safetensors").is_file():
@@ -208,24 +207,17 @@ class Weights:
                 f"{path} ({path.stat().st_size} bytes) is truncated or damaged: {error!s:.200}. Fetch it again"
             ) from None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._files.clear()
-        self._stack.close()
-
     def get(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         """One tensor, of this shape, in the dtype and on the device asked for.
 
         Raises:
             ModelError: it is missing or has another shape.
         """
-        if name not in self._files:
+        if name not in self._shard_of:
             raise ModelError(f"{self._folder}: tensor {name} is missing from the weights")
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
-        if tuple(tensor.shape) != shape:
-            raise ModelError(f"{self._folder}: tensor {name} has shape {tuple(tensor.shape)}; config.json says {shape}")
-        return tensor.to(device=self._device, dtype=self._dtype)
+        with self._open(self._shard_of[name]) as file:
+            tensor: torch.Tensor = file.get_tensor(name)
+            found = tuple(tensor.shape)
+            if found != shape:
+                raise ModelError(f"{self._folder}: tensor {name} has shape {found}; config.json says {shape}")
+            return tensor.to(device=self._device, dtype=self._dtype, copy=True)

@@ -105,8 +105,8 @@ class LlamaModel:
             ModelError: the checkpoint is not supported, incomplete or damaged.
         """
         config = read_config(folder)
-        with Weights(folder, dtype=dtype, device=device) as weights:
-            return cls(config, weights, dtype=dtype, device=device, track=track)
+        weights = Weights(folder, dtype=dtype, device=device)
+        return cls(config, weights, dtype=dtype, device=device, track=track)
 
     def new_cache(self) -> SequenceCache:
         """An empty KV cache for one sequence."""

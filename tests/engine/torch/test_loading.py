@@ -110,6 +110,12 @@ def test_older_configurations_are_read(folder: Path) -> None:
         ({"hidden_size": ...}, "hidden_size is missing"),
         ({"num_attention_heads": 3}, "must be a multiple of num_key_value_heads"),
         ({"head_dim": 15}, "head_dim is 15; it must be even"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be positive"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1; it must be positive"),
+        ({"num_hidden_layers": 3}, r"tensor model\.layers\.2\..* is missing"),
+        ({"attention_bias": True}, r"q_proj\.bias is missing"),
+        ({"mlp_bias": True}, r"gate_proj\.bias is missing"),
+        ({"rope_parameters": "llama3"}, "config.json: "),
         ({"vocab_size": "many"}, "config.json: invalid literal"),
     ],
 )
@@ -156,6 +162,41 @@ def test_missing_shards_are_named(save_tiny: Callable[..., Path], tmp_path: Path
     (folder / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ModelError, match=r"index\.json cannot be read"):
         open_quietly(folder)
+
+
+def test_truncated_shards_are_named(save_tiny: Callable[..., Path], tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "sharded", max_shard_size="60KB")
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:-5])
+    with pytest.raises(ModelError, match=rf"{shard.name} \(\d+ bytes\) is truncated or damaged"):
+        open_quietly(folder)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the peak of memory")
+@pytest.mark.weights
+def test_weights_are_not_in_memory_twice(smollm2_dir: Path) -> None:
+    """While they are packed, one tensor at most is there beside its copy; nor does the file stay mapped."""
+    program = """
+import sys
+from pathlib import Path
+import torch
+from asynclm.engine.torch.model import LlamaModel
+
+def held(name):
+    line = next(line for line in open("/proc/self/status") if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+before = held("VmRSS")
+model = LlamaModel.load(Path(sys.argv[1]), dtype=torch.bfloat16, device=torch.device("cpu"))
+print(held("VmHWM") - before, model._embedding.nbytes)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(smollm2_dir)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    peak, embedding = map(int, result.stdout.split())
+    size = (smollm2_dir / "model.safetensors").stat().st_size
+    assert peak < 1.4 * (size + embedding)  # a tied embedding is packed for the head, and kept for looking up
 
 
 @pytest.mark.parametrize(

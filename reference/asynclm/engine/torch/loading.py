@@ -25,6 +25,7 @@ from asynclm.engine.torch.manager import ResolvedModel, resolve_adapter, resolve
 from asynclm.engine.torch.memory_limits import kv_memory
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.engine.torch.options import TorchOptions
+from asynclm.engine.torch.quantize import linear_maker
 from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
 from asynclm.engine.torch.swap import SwapStore, open_swap, swap_folder
 from asynclm.prompt.chat import JinjaTemplate
@@ -45,6 +46,7 @@ def open_model(options: TorchOptions) -> TorchEngine:
         torch.set_num_threads(options.threads)
     place = choose_device(options.device)
     kind = choose_dtype(options.dtype, place)
+    linear_maker(options.quantize, dtype=kind, device=place)  # tells what does not go together before any file is read
     resolved = resolve_model(options.model, offline=options.offline, progress=options.progress)
     config = read_config(resolved.folder)
     length = _context_length(config, options.context_length)
@@ -55,11 +57,11 @@ def open_model(options: TorchOptions) -> TorchEngine:
         context_length=length,
         max_sequences=options.max_sequences,
         adapters=tuple(options.adapters),
-        description=_describe(resolved, place, kind),
+        description=_describe(resolved, place, kind, options.quantize),
     )
     adapters = _load_adapters(options, config, kind, place)  # before the weights, which take longer
     track_layers = _tracker(resolved.name, options.progress)
-    weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers)
+    weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers, quantize=options.quantize)
     weights.adapters.update(adapters)
     policy, swap, about = _open_policy(options, weights, length)
     try:
@@ -192,10 +194,14 @@ def read_chat_template(folder: Path) -> str | None:
     return None
 
 
-def _describe(resolved: ResolvedModel, device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+def _describe(
+    resolved: ResolvedModel, device: torch.device, dtype: torch.dtype, quantize: str | None
+) -> dict[str, str]:
+    weights = {} if quantize is None else {"weights": quantize}
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "dtype": str(dtype).removeprefix("torch."),
+        **weights,
         "source": resolved.source,
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,

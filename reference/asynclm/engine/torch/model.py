@@ -20,9 +20,10 @@ from asynclm.engine.torch.attention import Attention, Part, in_order
 from asynclm.engine.torch.checkpoint import LlamaConfig, RopeConfig, Weights, read_config
 from asynclm.engine.torch.kv_arena import open_arena
 from asynclm.engine.torch.kv_cache import SequenceCache
-from asynclm.engine.torch.linear import Linear, make_linear
+from asynclm.engine.torch.linear import Linear
 from asynclm.engine.torch.lora import AdaptedBatch, Adapter
 from asynclm.engine.torch.norm import RmsNorm
+from asynclm.engine.torch.quantize import MakeLinear, linear_maker
 
 T = TypeVar("T")
 Track = Callable[[Sequence[T]], Iterable[T]]
@@ -67,19 +68,27 @@ class LlamaModel:
     """
 
     def __init__(
-        self, config: LlamaConfig, weights: Weights, *, dtype: torch.dtype, device: torch.device, track: Track[int]
+        self,
+        config: LlamaConfig,
+        weights: Weights,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        track: Track[int],
+        quantize: str | None = None,
     ) -> None:
         self.config = config
         self.dtype = dtype
         self.device = device
         self.adapters: dict[str, Adapter] = {}
         c = config
+        make = linear_maker(quantize, dtype=dtype, device=device)
         self._frequencies = inverse_frequencies(c.rope, c.head_dim).to(device)
         self._embedding = weights.get("model.embed_tokens.weight", (c.vocab_size, c.hidden_size))
-        self._layers = [_load_layer(weights, c, number) for number in track(range(c.num_layers))]
+        self._layers = [_load_layer(weights, c, number, make) for number in track(range(c.num_layers))]
         self._norm = RmsNorm(weights.get("model.norm.weight", (c.hidden_size,)), c.norm_eps)
         head = self._embedding if c.tied else weights.get("lm_head.weight", (c.vocab_size, c.hidden_size))
-        self._head = make_linear(head)
+        self._head = make(head, None)
         self._arena = open_arena(
             num_layers=c.num_layers,
             num_kv_heads=c.num_kv_heads,
@@ -91,7 +100,13 @@ class LlamaModel:
 
     @classmethod
     def load(
-        cls, folder: Path, *, dtype: torch.dtype, device: torch.device, track: Track[int] = lambda layers: layers
+        cls,
+        folder: Path,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        track: Track[int] = lambda layers: layers,
+        quantize: str | None = None,
     ) -> LlamaModel:
         """Loads a Hugging Face checkpoint folder.
 
@@ -100,13 +115,15 @@ class LlamaModel:
             dtype: of weights, activations and KV cache.
             device: where they live.
             track: shows progress over the layers.
+            quantize: `int8` for 8-bit weights, or None for weights as they are.
 
         Raises:
+            ValueError: there is no such quantization for this device or dtype.
             ModelError: the checkpoint is not supported, incomplete or damaged.
         """
         config = read_config(folder)
         weights = Weights(folder, dtype=dtype, device=device)
-        return cls(config, weights, dtype=dtype, device=device, track=track)
+        return cls(config, weights, dtype=dtype, device=device, track=track, quantize=quantize)
 
     def new_cache(self) -> SequenceCache:
         """An empty KV cache for one sequence."""
@@ -121,12 +138,18 @@ class LlamaModel:
         )
 
     @torch.inference_mode()
-    def forward(self, chunks: Sequence[Chunk], wanted: Sequence[int]) -> torch.Tensor:
+    def forward(
+        self,
+        chunks: Sequence[Chunk],
+        wanted: Sequence[int],
+        before_layer: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
         """Computes a batch, writing its keys and values.
 
         Args:
             chunks: what to compute; the batch's tokens are numbered through, from 0.
             wanted: numbers of the tokens whose logits are wanted.
+            before_layer: called with each layer's number before it; may raise.
 
         Returns:
             Logits in float32, of shape (len(wanted), vocab_size).
@@ -144,6 +167,8 @@ class LlamaModel:
         if adapted:
             adapted.embed(x)
         for number, layer in enumerate(self._layers):
+            if before_layer is not None:
+                before_layer(number)
             normed = layer.input_norm(x)
             qkv = layer.qkv(normed)
             if adapted:
@@ -224,7 +249,7 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:
     return torch.where(wavelengths < rope.original_length / high, frequencies, scaled)
 
 
-def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
+def _load_layer(weights: Weights, c: LlamaConfig, number: int, make: MakeLinear) -> _Layer:
     prefix = f"model.layers.{number}"
     query, key_value = c.num_heads * c.head_dim, c.num_kv_heads * c.head_dim
 
@@ -233,7 +258,7 @@ def _load_layer(weights: Weights, c: LlamaConfig, number: int) -> _Layer:
         matrices = [weights.get(f"{name}.weight", (outputs, inputs)) for name, outputs in names]
         biased = c.mlp_bias if parts[0][0].startswith("mlp") else c.attention_bias
         bias = torch.cat([weights.get(f"{name}.bias", (outputs,)) for name, outputs in names]) if biased else None
-        return make_linear(torch.cat(matrices) if len(matrices) > 1 else matrices[0], bias)
+        return make(torch.cat(matrices) if len(matrices) > 1 else matrices[0], bias)
 
     def norm(name: str) -> RmsNorm:
         return RmsNorm(weights.get(f"{prefix}.{name}.weight", (c.hidden_size,)), c.norm_eps)

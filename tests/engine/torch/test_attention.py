@@ -1,0 +1,94 @@
+"""Batched attention: equal to attending to each sequence alone, whatever lies in the slots between and behind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+import torch
+
+from asynclm.engine.torch import attention
+from asynclm.engine.torch.attention import Part, _runs
+from asynclm.engine.torch.kv_cache import SequenceCache
+from asynclm.engine.torch.model import Chunk, LlamaModel
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is an arena on Linux only")
+
+
+def filled(model: LlamaModel, lengths: Sequence[int]) -> list[SequenceCache]:
+    caches = [model.new_cache() for _ in lengths]
+    for cache, length in zip(caches, lengths, strict=True):
+        cache.reserve(length + 8)
+        cache.rows[:, :, :, :length].normal_(generator=torch.Generator().manual_seed(length))
+    return caches
+
+
+def alone(model: LlamaModel, chunk: Chunk) -> torch.Tensor:
+    """The logits after a chunk, computed with a cache outside the arena; its keys and values are put into both."""
+    cache = model.new_cache()
+    cache._arena = None
+    cache.reserve(chunk.cache.capacity)
+    assert cache.slot is None
+    cache.rows.copy_(chunk.cache.rows)
+    return model.forward([Chunk(chunk.ids, chunk.start, cache)], [len(chunk.ids) - 1])
+
+
+@pytest.mark.parametrize("call_tokens", [0, 64, 400, 10**6])
+def test_a_batch_of_any_lengths_and_gaps_equals_each_alone(
+    tiny_model: LlamaModel, call_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "CALL_TOKENS", call_tokens)
+    random = Random(call_tokens)
+    for _ in range(6):
+        lengths = [random.choice((1, 2, 31, 32, 33, 200, 400)) for _ in range(random.randint(2, 9))]
+        caches = filled(tiny_model, lengths)
+        chosen = random.sample(range(len(lengths)), random.randint(1, len(lengths)))
+        chunks = [
+            Chunk([random.randrange(256) for _ in range(random.choice((1, 1, 1, 5)))], lengths[place], caches[place])
+            for place in chosen
+        ]
+        expected = torch.cat([alone(tiny_model, chunk) for chunk in chunks])
+        ends = torch.tensor([len(chunk.ids) for chunk in chunks]).cumsum(0) - 1
+        logits = tiny_model.forward(chunks, ends.tolist())
+        torch.testing.assert_close(logits, expected, atol=2e-4, rtol=0)
+        assert torch.equal(logits.argmax(-1), expected.argmax(-1))
+
+
+def test_damage_in_a_neighbours_slot_harms_no_other(tiny_model: LlamaModel) -> None:
+    caches = filled(tiny_model, [40, 30, 40])
+    caches[1].rows.fill_(torch.nan)
+    chunks = [Chunk([7], length, cache) for length, cache in zip((40, 30, 40), caches, strict=True)]
+    logits = tiny_model.forward(chunks, [0, 1, 2])
+    assert logits[0].isfinite().all()
+    assert logits[1].isnan().any()
+    assert logits[2].isfinite().all()
+    without = tiny_model.forward([chunks[0], chunks[2]], [0, 1])  # it now lies in the gap
+    assert without.isfinite().all()
+
+
+def test_tokens_are_numbered_as_they_came(tiny_model: LlamaModel) -> None:
+    caches = filled(tiny_model, [10, 20, 30])
+    chunks = [Chunk([1, 2, 3], 30, caches[2]), Chunk([4], 20, caches[1]), Chunk([5], 10, caches[0])]
+    expected = [tiny_model.forward([chunk], range(len(chunk.ids))) for chunk in chunks]
+    logits = tiny_model.forward(chunks, [4, 0, 3, 2])
+    picked = torch.stack([expected[2][0], expected[0][0], expected[1][0], expected[0][2]])
+    torch.testing.assert_close(logits, picked, atol=2e-4, rtol=0)
+
+
+def runs(tiny_model: LlamaModel, slots_and_lengths: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    parts = []
+    for slot, length in slots_and_lengths:
+        cache = tiny_model.new_cache()
+        cache.slot = slot
+        parts.append(Part(cache, length - 1, 1))
+    return _runs(parts)
+
+
+def test_neighbours_of_like_lengths_share_a_call_and_others_do_not(tiny_model: LlamaModel) -> None:
+    assert runs(tiny_model, [(0, 100), (1, 100), (2, 130)]) == [(0, 3)]
+    assert runs(tiny_model, [(0, 100), (1, 4000), (2, 100)]) == [(0, 1), (1, 2), (2, 3)]
+    assert runs(tiny_model, [(0, 60), (3, 60), (700, 60)]) == [(0, 2), (2, 3)]
+    assert runs(tiny_model, [(5, 8000)]) == [(0, 1)]
+    assert runs(tiny_model, [(place, 2000) for place in range(16)]) == [(0, 16)]

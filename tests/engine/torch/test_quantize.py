@@ -21,7 +21,7 @@ BFLOAT16_STEP = 2.0**-8
 
 TEXT = (
     "The tide had gone out an hour before, and the boats lay on their sides in the mud like cattle asleep. Water is "
-    "made of hydrogen and oxygen; it boils at 100 degrees Celsius at sea level, and at less on a mountain, where the air is "
+    "made of hydrogen and oxygen; it boils at 100 degrees Celsius at sea level, and at less on mountains, where air is "
     "thinner. def mean(values):\n    return sum(values) / len(values)\n\nIn 1969 two people walked on the moon for the "
     "first time, while a third flew around it."
 )

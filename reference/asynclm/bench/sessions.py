@@ -44,6 +44,7 @@ STREAM = 22
 RSS_LIMIT_MIB = 2.5e9 / (1 << 20)
 KV_MEMORY_MIB = 256
 AT_ONCE = 16
+WARM_UP = 4
 CALL_S = 3_600.0
 POLICIES = ("recompute", "swap", "keep")
 
@@ -103,10 +104,10 @@ async def _hold(server: ServedModel, policy: str, count: int, progress: Progress
     async with AsyncLM(server.address, timeout=600.0) as llm:
         await llm.load_script(SCRIPT_ID, script(SAMPLED))
         vocab_size = (await llm.server_info()).models[0].vocab_size
-        prompts = [prompt_ids(n, length=CONTEXT - STREAM, vocab_size=vocab_size) for n in range(count + 1)]
-        await _warm_up(llm, prompts.pop())
+        prompts = [prompt_ids(n, length=CONTEXT - STREAM, vocab_size=vocab_size) for n in range(count + WARM_UP)]
+        await _warm_up(llm, prompts[count:])
         before = server.rss_bytes
-        round_.sessions = [TrappedSession(prompt) for prompt in prompts]
+        round_.sessions = [TrappedSession(prompt) for prompt in prompts[:count]]
         progress.update(task, description=f"{policy}: trapping")
         began = time.perf_counter()
         await trap_all(llm, round_.sessions, at_once=AT_ONCE, call_ms=round(CALL_S * 1000), done=done)
@@ -127,11 +128,11 @@ async def _hold(server: ServedModel, policy: str, count: int, progress: Progress
     return round_
 
 
-async def _warm_up(llm: AsyncLM, prompt: tuple[int, ...]) -> None:
-    """What is set up with the first session is none of the others' memory."""
-    session = TrappedSession(prompt)
-    await session.trap(llm, call_ms=round(CALL_S * 1000))
-    await session.resume()
+async def _warm_up(llm: AsyncLM, prompts: list[tuple[int, ...]]) -> None:
+    """What is set up with the first sessions is none of the others' memory."""
+    sessions = [TrappedSession(prompt) for prompt in prompts]
+    await trap_all(llm, sessions, at_once=len(sessions), call_ms=round(CALL_S * 1000), done=lambda: None)
+    await resume_all(sessions, done=lambda: None)
 
 
 def _recheck(sessions: list[TrappedSession], progress: Progress) -> Verdict:

@@ -59,7 +59,7 @@ def test_the_exit_code_follows_the_floors(
 
 
 def test_an_unknown_benchmark_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownBenchmarkError, match="'nonsense': there are parser"):
+    with pytest.raises(UnknownBenchmarkError, match=f"'nonsense': there are {', '.join(BENCHMARKS)}"):
         run("nonsense")
 
 

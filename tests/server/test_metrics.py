@@ -160,7 +160,7 @@ async def test_the_port_is_off_unless_asked_for_and_closed_at_the_end(serve: Ser
     await h.server.stop()
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port)):
         pass
-    assert not [t for t in threading.enumerate() if "serve_forever" in t.name]
+    assert not [t for t in threading.enumerate() if t.name == "asynclm-metrics"]
 
 
 async def test_a_port_in_use_is_named() -> None:

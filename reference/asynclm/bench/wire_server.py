@@ -41,14 +41,16 @@ class StampingEngine(ScriptedEngine):
         return [Sampled(token.sequence, token.token_id, now) for token in sampled]
 
 
+def stamping_engine() -> StampingEngine:
+    """The engine of `ours`, on a byte tokenizer."""
+    plain = scripted.open_engine()
+    return StampingEngine(tokenizer=plain.tokenizer, codec=plain.codec, template=plain.template, context_length=PLENTY)
+
+
 async def serve_ours() -> None:
     """Serves scripts until the process is told to stop."""
-    plain = scripted.open_engine()
-    engine = StampingEngine(
-        tokenizer=plain.tokenizer, codec=plain.codec, template=plain.template, context_length=PLENTY
-    )
     limits = Limits(max_new_tokens=PLENTY, max_block_tokens=PLENTY, context_length=PLENTY)
-    async with Server(engine, ServerOptions(port=0, session_limits=limits, drain_seconds=0.0)) as server:
+    async with Server(stamping_engine(), ServerOptions(port=0, session_limits=limits, drain_seconds=0.0)) as server:
         print(f"{READY}{server.address}", flush=True)
         await server.serve_until_signal()
 

@@ -196,7 +196,7 @@ class SessionConstraint:
     def allows(self, mask: Mask, token_id: int) -> bool:
         """Whether the mask allows one id, without computing the others."""
         static = self._constraint.static.bits(mask.kinds)
-        if not (0 <= token_id < static.size * 32 and static[token_id // 32] >> np.uint32(token_id % 32) & 1):
+        if not (0 <= token_id < static.size * 32 and static.item(token_id // 32) >> token_id % 32 & 1):
             return False
         matchers = self._follow(mask)
         if not matchers or any(matcher.validate_tokens([token_id]) == 1 for matcher in matchers):

@@ -30,10 +30,10 @@ class Planner:
             self._carrier.apply(running, effects)
             if running.over or not machine.can_step:
                 return None
+        if running.player is not None:
+            return self._script_step(running, running.player)
         running.mask = mask = machine.mask()
-        if running.player is None:
-            return StepRequest(running.sequence, _source(running, mask))
-        return self._script_step(running, running.player)
+        return StepRequest(running.sequence, _source(running, mask))
 
     def _script_step(self, running: Running, player: ScriptPlayer) -> StepRequest | None:
         machine = running.machine

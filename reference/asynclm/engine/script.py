@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -190,7 +191,7 @@ class ScriptPlayer:
         self._steps: Sequence[ScriptStep] = script.steps
         self._codec = codec
         self._position = 0
-        self._ids: list[int] = []
+        self._ids: deque[int] = deque()
         self._sampling: ScriptSample | None = None
         self._released = False
         self._sampled = 0
@@ -221,7 +222,7 @@ class ScriptPlayer:
             if self._ids:
                 token_id = self._ids[0]
                 if allows(token_id):
-                    return Force(self._ids.pop(0))
+                    return Force(self._ids.popleft())
                 what = self._describe_current()
                 self._ids.clear()
                 return Forbidden(what)
@@ -248,9 +249,9 @@ class ScriptPlayer:
                     f"script step {self._position}: copy({step.reference.id}…) has no value; its call must be resolved "
                     "and the path must lead to one"
                 )
-            self._ids = list(self._codec.encode_text(_copied(value, in_string=step.in_string)))
+            self._ids = deque(self._codec.encode_text(_copied(value, in_string=step.in_string)))
         else:
-            self._ids = list(step_ids(step, self._codec))
+            self._ids = deque(step_ids(step, self._codec))
 
     def _describe_current(self) -> str:
         step = self._steps[self._position - 1]

@@ -120,8 +120,7 @@ class LoopStats:
     """Counts what the loop does."""
 
     def __init__(self) -> None:
-        self._step_seconds: dict[str, Histogram] = {}
-        self._step_sequences: dict[str, Histogram] = {}
+        self._steps: dict[str, tuple[Histogram, Histogram]] = {}
         self._commit_seconds = Histogram(SECONDS)
         self._answer_seconds = Histogram(SECONDS)
         self.started = 0
@@ -142,11 +141,11 @@ class LoopStats:
 
     def stepped(self, engine: str, nanoseconds: int, sequences: int) -> None:
         """A decode step is done."""
-        if engine not in self._step_seconds:
-            self._step_sequences[engine] = Histogram(SEQUENCES)
-            self._step_seconds[engine] = Histogram(SECONDS)
-        self._step_seconds[engine].add(nanoseconds / 1e9)
-        self._step_sequences[engine].add(sequences)
+        steps = self._steps.get(engine)
+        if steps is None:
+            steps = self._steps[engine] = (Histogram(SECONDS), Histogram(SEQUENCES))
+        steps[0].add(nanoseconds / 1e9)
+        steps[1].add(sequences)
 
     def reported(self, trace: InterruptTrace, report: Report, now_ns: int) -> None:
         """A session reports something other than `Tokens`."""
@@ -167,9 +166,10 @@ class LoopStats:
             inbox: jobs that wait for the loop.
             waiting: of each open session the state and the number of its queued interrupts.
         """
+        steps = dict(self._steps)
         return LoopSnapshot(
-            step_seconds={engine: histogram.now for engine, histogram in dict(self._step_seconds).items()},
-            step_sequences={engine: histogram.now for engine, histogram in dict(self._step_sequences).items()},
+            step_seconds={engine: seconds.now for engine, (seconds, _) in steps.items()},
+            step_sequences={engine: sequences.now for engine, (_, sequences) in steps.items()},
             inbox=inbox,
             sessions=Counter(state for state, _ in waiting),
             queued=sum(queued for _, queued in waiting),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from wsgiref.simple_server import WSGIServer
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from asynclm.engine.stats import Distribution
 from asynclm.server.metrics import Family, Kind
+
+LOOK_EVERY_S = 0.05
+"""How often the port looks whether it is to be closed."""
 
 
 class MetricsPort:
@@ -29,16 +34,32 @@ class MetricsPort:
     def __init__(self, host: str, port: int, families: Callable[[], Iterable[Family]]) -> None:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_FromFamilies(families))
-        self._server: WSGIServer
-        self._thread: threading.Thread
-        self._server, self._thread = start_http_server(port, host, registry)
+        server = _Server6 if ":" in host else _Server
+        self._server = make_server(host, port, make_wsgi_app(registry), server, _Silent)
         self.port = self._server.server_port
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(LOOK_EVERY_S,), name="asynclm-metrics", daemon=True
+        )
+        self._thread.start()
 
     def close(self) -> None:
         """Closes the port; blocks until it is closed."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        """A scrape every few seconds is no news."""
 
 
 class _FromFamilies(Collector):

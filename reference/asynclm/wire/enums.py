@@ -48,12 +48,13 @@ class EnumMap(Generic[E]):
             raise RuntimeError(f"{python.__name__} and its enum in proto/ differ: {numbers.keys() ^ names.keys()}")
         self.python = python
         self._prefix = prefix
-        self._numbers: dict[E, Any] = {member: numbers[name] for name, member in names.items()}
-        self._members: dict[int, E] = {number: member for member, number in self._numbers.items()}
+        # By their values, because an enum's own hash is a call of a Python function.
+        self._numbers: dict[Any, Any] = {member._value_: numbers[name] for name, member in names.items()}
+        self._members: dict[int, E] = {numbers[name]: member for name, member in names.items()}
 
     def number(self, member: E | None) -> Any:
         """The wire's number; 0 for None."""
-        return 0 if member is None else self._numbers[member]
+        return 0 if member is None else self._numbers[member._value_]
 
     def member(self, number: int) -> E:
         """The Python member.
@@ -83,7 +84,7 @@ class EnumMap(Generic[E]):
         if number == 0:
             return None
         if number not in self._members:
-            allowed = ", ".join(_wire_name(member) for member in self._numbers)
+            allowed = ", ".join(_wire_name(member) for member in self._members.values())
             raise FieldError(field, f"is {number}; allowed: {allowed}")
         return self._members[number]
 

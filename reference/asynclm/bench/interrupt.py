@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -21,9 +21,10 @@ from typing import Any
 
 import grpc
 from rich.console import Console
+from rich.progress import track
 
 from asynclm.bench import resubmit
-from asynclm.bench.interrupt_server import COUNTS, RUNNING, TRAPPED, payload
+from asynclm.bench.interrupt_server import PROMPT_TOKENS, RUNNING, TRAPPED, payload
 from asynclm.bench.processes import server_process
 from asynclm.bench.record import BenchRecord, Better, Metric, metric, percentile, start
 from asynclm.bench.workload import TOOLS
@@ -36,10 +37,11 @@ from asynclm.wire.start import StartRequest
 
 SERVER = "asynclm.bench.interrupt_server"
 KINDS = {"running": RUNNING, "trapped": TRAPPED}
-SAMPLES, QUICK_SAMPLES = 300, 40
-"""Interrupts of each kind."""
+COUNTS = (1, 8)
+ROUNDS, QUICK_ROUNDS = 8, 1
+SAMPLES = 40
+"""Interrupts of each kind in a round; contexts grow from 256 tokens to less than 2,000 over them."""
 
-PROMPT_TOKENS = 256
 P50_FLOOR, P99_FLOOR = 1.2, 2.2
 PAUSE_S = (0.05, 0.12)
 """Before each interrupt, at random."""
@@ -65,26 +67,26 @@ class Seen:
 def run(*, quick: bool = False, without_peers: bool = False) -> BenchRecord:
     """Measures both kinds of interrupt at 1 and 8 sessions, and the ratio to the peer's way."""
     record = start("interrupt")
-    samples = QUICK_SAMPLES if quick else SAMPLES
+    rounds = QUICK_ROUNDS if quick else ROUNDS
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "server.json"
         with server_process(SERVER, str(out)) as address:
-            seen = asyncio.run(_measure(address, samples))
+            seen = asyncio.run(_measure(address, rounds))
         server = json.loads(out.read_text(encoding="utf-8"))
     metrics = _metrics(seen, server["arrivals"], server["prefill"])
     delays = {count: [d for kind in KINDS for d in seen[kind, count].delays] for count in COUNTS}
-    peer = {} if without_peers else resubmit.delays(COUNTS, PROMPT_TOKENS, samples)
+    peer = {} if without_peers else resubmit.delays(COUNTS, PROMPT_TOKENS, SAMPLES * rounds)
     return replace(record, metrics=(*metrics, *_ratios(delays, peer)))
 
 
-async def _measure(address: str, samples: int) -> dict[tuple[str, int], Seen]:
+async def _measure(address: str, rounds: int) -> dict[tuple[str, int], Seen]:
     console = Console(stderr=True)
-    seen = {}
+    seen = {(kind, count): Seen() for count in COUNTS for kind in KINDS}
     async with grpc.aio.insecure_channel(address) as channel:
-        for count in COUNTS:
-            for kind in KINDS:
-                with console.status(f"{samples} interrupts, {kind}, {count} sessions"):
-                    seen[kind, count] = await _interrupts(channel, kind, count, samples)
+        numbers = itertools.count()
+        for number in track(range(rounds), "Interrupting", console=console, transient=True):
+            for (kind, count), of in seen.items():
+                await _interrupts(channel, kind, count, of, Random(f"{SEED} {kind} {count} {number}"), numbers)
     return seen
 
 
@@ -101,6 +103,7 @@ class _Session:
         self._committed = False
         self._sent = 0.0
         self._last: float | None = None
+        self.begun = asyncio.Event()
         self._ready = asyncio.Event()
         self._answered = asyncio.Event()
 
@@ -132,20 +135,23 @@ class _Session:
                     raise RuntimeError(f"a session finished: {event.finished}")
 
     def _tokens(self, times: list[float]) -> None:
+        self.begun.set()
         if self._committed:
             self._seen.delays.append(time.monotonic() - self._sent)
             self._seen.first[self._pending] = times[0]
             self._committed = False
-            self._answered.set()
+            self._last = None  # what comes next may be later by a measurement
+            return
+        self._answered.set()
         if self._last is not None:
             times.insert(0, self._last)
-        self._seen.steps += [later - earlier for earlier, later in itertools.pairwise(times)]
+        self._seen.steps += [later - earlier for earlier, later in itertools.pairwise(times) if self._sent]
         self._last = times[-1]
         if self._kind == "running":
             self._ready.set()
 
     async def interrupt(self, text: str, random: Random) -> None:
-        """Interrupts it once it is where it should be; returns with the first token after that."""
+        """Interrupts it once it is where it should be; returns some tokens after that."""
         await self._ready.wait()
         await asyncio.sleep(random.uniform(*PAUSE_S))
         self._ready.clear()
@@ -158,17 +164,20 @@ class _Session:
         await self._answered.wait()
 
 
-async def _interrupts(channel: grpc.aio.Channel, kind: str, count: int, samples: int) -> Seen:
+async def _interrupts(
+    channel: grpc.aio.Channel, kind: str, count: int, seen: Seen, random: Random, numbers: Iterator[int]
+) -> None:
     """So many sessions, interrupted in turn, one at a time."""
-    seen, random = Seen(), Random(f"{SEED} {kind} {count}")
     stub: Any = inference_pb2_grpc.InferenceStub(channel)  # whose types want more than the library does
     calls = [stub.Session() for _ in range(count)]
     sessions = [_Session(call, kind, seen) for call in calls]
     for session in sessions:
         await session.start(random)
     readers = [asyncio.create_task(session.read()) for session in sessions]
-    for number in range(samples):
-        asked = asyncio.create_task(sessions[number % count].interrupt(payload(kind, number + samples * count), random))
+    for session in sessions:  # while a prompt is prefilled, steps are longer
+        await session.begun.wait()
+    for turn in range(SAMPLES):
+        asked = asyncio.create_task(sessions[turn % count].interrupt(payload(kind, next(numbers)), random))
         done, _ = await asyncio.wait((asked, *readers), return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -176,11 +185,10 @@ async def _interrupts(channel: grpc.aio.Channel, kind: str, count: int, samples:
         call.cancel()
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
-    return seen
 
 
 def _metrics(
-    seen: Mapping[tuple[str, int], Seen], arrivals: Mapping[str, list[float]], prefill: Mapping[str, float]
+    seen: Mapping[tuple[str, int], Seen], arrivals: Mapping[str, list[float]], prefill: Mapping[str, list[float]]
 ) -> list[Metric]:
     metrics = []
     for count in COUNTS:
@@ -188,7 +196,7 @@ def _metrics(
         for kind in KINDS:
             of = seen[kind, count]
             step = statistics.median(of.steps)
-            cost = prefill[f"{kind}_{count}"]
+            cost = statistics.median(prefill[f"{kind}_{count}"])
             steps[kind] = [(first - arrivals[text][0] - cost) / step for text, first in of.first.items()]
             metrics += [
                 metric(

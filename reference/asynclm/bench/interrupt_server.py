@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from asynclm.bench.transcripts import PROSE
 from asynclm.bench.workload import TOOLS
 from asynclm.cml.blocks import Argument, Block, Call, Invocation, Literal, Text, Trap
 from asynclm.cml.bodies import render_body
-from asynclm.cml.control import BodyLanguage, Quantifier, Status
+from asynclm.cml.control import BodyLanguage, Quantifier
 from asynclm.engine.base import Engine, Sampled, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.torch import open_engine
 from asynclm.server import inference
@@ -31,11 +30,13 @@ from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
 from asynclm.session.config import Limits
 from asynclm.session.events import InterruptReceived
+from asynclm.wire.client_events import client_event_from_pb
 
 RUNNING, TRAPPED = 1000, 1001
 CONTEXT = 4096
-REPEATS = 30
-COUNTS = (1, 8)
+PROMPT_TOKENS = 256
+MEASURE_EVERY = 3
+"""Interrupts to each measurement of what they cost."""
 
 
 def payload(kind: str, number: int) -> str:
@@ -46,13 +47,28 @@ def payload(kind: str, number: int) -> str:
 
 
 class PlannedEngine:
-    """The torch engine with planned tokens and their times. All but `open` and `step` is the engine's own."""
+    """The torch engine with planned tokens and their times, and now and then a measurement of its own.
+
+    After some of the interrupts, before the next step, as many other sequences do the same twice, without and with the
+    injected tokens: so what these cost is measured in the same circumstances.
+
+    Attributes:
+        prefill: what injected tokens add to a step, in seconds, by kind and number of sequences: `running_8`.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._streams = {RUNNING: _running(engine), TRAPPED: _trapped(engine)}
+        self._twin_prompt = self._streams[RUNNING][:PROMPT_TOKENS]
         self._rest: dict[SequenceId, Iterator[int]] = {}
         self._next: dict[SequenceId, int] = {}
+        self._twins: dict[SequenceId, SequenceId] = {}
+        self._new_twins: list[SequenceId] = []
+        self._kind = RUNNING
+        self._injected: Sequence[int] = ()
+        self._batch = 0
+        self._interrupts = 0
+        self.prefill: dict[str, list[float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -60,17 +76,58 @@ class PlannedEngine:
     def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
         """Opens a sequence with the plan that its last prompt id names."""
         sequence = self._engine.open(prompt_ids, replace(sampling, logprobs=False), adapter=adapter)
-        self._rest[sequence] = iter(self._streams[prompt_ids[-1]])
+        self._kind = prompt_ids[-1]
+        self._rest[sequence] = iter(self._streams[self._kind])
         self._next[sequence] = next(self._rest[sequence])
+        self._twins[sequence] = self._engine.open(self._twin_prompt, SamplingParams())
+        self._new_twins.append(self._twins[sequence])
         return sequence
+
+    def close(self, sequence: SequenceId) -> None:
+        """Closes it."""
+        self._engine.close(sequence)
+        if sequence in self._twins:
+            del self._rest[sequence]
+            self._engine.close(self._twins.pop(sequence))
+
+    def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
+        """Appends; the step after the next may begin with a measurement."""
+        self._engine.append(sequence, ids)
+        self._interrupts += 1
+        if self._interrupts % MEASURE_EVERY == 0:
+            self._injected = ids
+            self._batch = 0
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
         """Decodes planned tokens; each carries the time."""
+        while self._new_twins:  # their prompts, before anybody is interrupted
+            while not self._engine.step([StepRequest(self._new_twins[-1], None, self._twin_prompt[0])]):
+                pass
+            self._new_twins.pop()
+        if self._injected and self._batch:
+            self._measure(self._injected, self._batch)
+            self._injected = ()
         sampled = self._engine.step([StepRequest(r.sequence, r.mask, self._next[r.sequence]) for r in requests])
         now = time.monotonic()
+        self._batch = len(sampled)
         for token in sampled:
             self._next[token.sequence] = next(self._rest[token.sequence])
         return [Sampled(token.sequence, token.token_id, now, 1) for token in sampled]
+
+    def _measure(self, ids: Sequence[int], count: int) -> None:
+        sequences = list(self._twins.values())[:count]
+        requests = [StepRequest(sequence, None, self._twin_prompt[0]) for sequence in sequences]
+        plain = self._timed(requests)
+        self._engine.append(sequences[self._interrupts % len(sequences)], ids)
+        cost = self._timed(requests) - plain
+        name = "running" if self._kind == RUNNING else "trapped"
+        self.prefill.setdefault(f"{name}_{len(self._rest)}", []).append(cost)
+
+    def _timed(self, requests: Sequence[StepRequest]) -> float:
+        began = time.monotonic()
+        while not self._engine.step(requests):  # one may have given way
+            began = time.monotonic()
+        return time.monotonic() - began
 
 
 def _running(engine: Engine) -> list[int]:
@@ -88,48 +145,15 @@ def _trapped(engine: Engine) -> list[int]:
     return list(engine.codec.encode(blocks, BodyLanguage.PYTHON))
 
 
-def prefill_costs(engine: Engine) -> dict[str, float]:
-    """What injected tokens add to a step, in seconds, by kind and number of sequences: `running_8` and so on."""
-    frames = {
-        "running": engine.codec.frame("@user", Status.OK, payload("running", 1)),
-        "trapped": engine.codec.frame("c1", Status.OK, payload("trapped", 1)),
-    }
-    return {f"{kind}_{count}": _prefill_cost(engine, ids, count) for kind, ids in frames.items() for count in COUNTS}
-
-
-def _prefill_cost(engine: Engine, ids: Sequence[int], count: int) -> float:
-    """The median of a step in which one sequence has injected tokens less that of the steps beside it."""
-    prompt = list(engine.codec.encode([Text(PROSE)], BodyLanguage.PYTHON)) * 3
-    sequences = [engine.open(prompt, SamplingParams()) for _ in range(count)]
-    requests = [StepRequest(sequence, None, prompt[0]) for sequence in sequences]
-
-    def step() -> float:
-        began = time.monotonic()
-        while len(engine.step(requests)) < count:
-            pass
-        return time.monotonic() - began
-
-    step()
-    plain, with_injected = [], []
-    for number in range(REPEATS):
-        plain.append(step())
-        engine.append(sequences[number % count], ids)
-        with_injected.append(step())
-    for sequence in sequences:
-        engine.close(sequence)
-    return statistics.median(with_injected) - statistics.median(plain)
-
-
 async def serve() -> dict[str, Any]:
     """Serves until the process is told to stop; gives what it saw."""
     engine = open_engine(progress=False)
-    costs = prefill_costs(engine)
+    planned = PlannedEngine(engine)
     arrivals: dict[str, list[float]] = {}
-    convert = inference.client_event_from_pb
 
     def stamped(pb: Any) -> Any:
         now = time.monotonic()
-        event = convert(pb)
+        event = client_event_from_pb(pb)
         if isinstance(event, InterruptReceived):
             arrivals.setdefault(event.payload, []).append(now)
         return event
@@ -137,10 +161,10 @@ async def serve() -> dict[str, Any]:
     setattr(inference, "client_event_from_pb", stamped)  # noqa: B010
     limits = Limits(context_length=CONTEXT, max_new_tokens=CONTEXT, max_pending_calls=CONTEXT)
     options = ServerOptions(port=0, session_limits=limits, drain_seconds=0.0)
-    async with Server(cast(Engine, PlannedEngine(engine)), options) as server:
+    async with Server(cast(Engine, planned), options) as server:
         print(f"{READY}{server.address}", flush=True)
         await server.serve_until_signal()
-    return {"prefill": costs, "arrivals": arrivals}
+    return {"prefill": planned.prefill, "arrivals": arrivals}
 
 
 if __name__ == "__main__":

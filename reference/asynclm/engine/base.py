@@ -278,6 +278,14 @@ class Engine(Protocol):
         """Appends injected ids; the next step prefills them together with the last sampled token."""
         ...
 
+    def give_way(self) -> None:
+        """Something has arrived that the running step should have held; may be called from any thread, at any time.
+
+        The engine may give up a step that has only just begun: it returns no token then, and changes nothing. It never
+        does so twice in a row.
+        """
+        ...
+
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """No step is expected for about so long; the engine may move or drop the sequence's KV."""
         ...
@@ -294,8 +302,8 @@ class Engine(Protocol):
         """Runs one forward pass over the requested sequences and samples one token for each, in request order.
 
         The sampled (or forced) token becomes the last token of its sequence; its KV is written by the next step.
-        A sequence whose prompt or injected ids are too long for one pass is left out of the result: the same request
-        is made again until its token comes, so that no other sequence waits for the whole of a long prefill.
+        A sequence whose prompt or injected ids are too long for one pass is left out of the result: its request is made
+        again until its token comes, so that no other sequence waits for the whole of a long prefill.
 
         Raises:
             EngineError: with `sequence` set if only that one failed; the others were not stepped and may be retried.

@@ -22,7 +22,7 @@ from asynclm.engine.planning import Planner
 from asynclm.engine.running import Running, SessionRequest, ToolHost
 from asynclm.engine.stats import LoopSnapshot
 from asynclm.engine.token_texts import with_texts
-from asynclm.session.events import Event, FinishRequested, TokenSampled
+from asynclm.session.events import Event, FinishRequested, InterruptReceived, TokenSampled
 from asynclm.session.machine import Session
 from asynclm.session.state import FinishReason
 
@@ -85,6 +85,10 @@ class EngineLoop:
             on_error: called on the loop's thread with what the machine raised for a fault of the peer.
         """
         self._inbox.put(lambda: self._receive_posted(session_id, event, on_error))
+        if isinstance(event, InterruptReceived):
+            running = self._sessions.get(session_id)
+            if running is not None and running.interruptible:
+                running.engine.give_way()
 
     def advance(self, session_id: str, ms: int) -> Future[int]:
         """Moves a manual clock and gives its time in ms; due timers have fired when the future is done.
@@ -248,7 +252,7 @@ class EngineLoop:
                         self._sampled(running, tokens[request.sequence])
                     except Exception as error:
                         self._carrier.fail(running, error)
-                else:  # a long prompt is prefilled over several steps; the request stands until its token comes
+                elif running.player is not None:  # what a script has said is not taken back
                     running.unanswered = request
             return
 

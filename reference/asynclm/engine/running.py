@@ -14,7 +14,10 @@ from asynclm.session.config import SessionConfig
 from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report
 from asynclm.session.machine import Session
 from asynclm.session.mask import Mask
-from asynclm.session.state import FinishReason
+from asynclm.session.state import FinishReason, State
+from asynclm.session.transitions import WAITING
+
+_INTERRUPTIBLE = frozenset({State.DECODING}) | WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,11 @@ class Running:
     def manual(self) -> bool:
         """Whether the clock is a manual one."""
         return self._manual_ms is not None
+
+    @property
+    def interruptible(self) -> bool:
+        """Whether an interrupt would probably be committed at the next safe point; may be asked from any thread."""
+        return self.player is None and self.machine.state in _INTERRUPTIBLE
 
     @property
     def due_ns(self) -> int | None:

@@ -115,6 +115,9 @@ class ScriptedEngine:
             last_batch=self._last_batch,
         )
 
+    def give_way(self) -> None:
+        """No step takes long enough."""
+
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """Nothing to move."""
 

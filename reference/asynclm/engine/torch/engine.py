@@ -29,6 +29,7 @@ from asynclm.engine.base import (
 from asynclm.engine.torch.choice import ChoiceRequest, choose_many, not_finite
 from asynclm.engine.torch.counters import Counters
 from asynclm.engine.torch.forward import forward
+from asynclm.engine.torch.giving_way import GaveWayError, GivingWay
 from asynclm.engine.torch.kv_memory import KvMemory
 from asynclm.engine.torch.kv_policy import KvPolicy
 from asynclm.engine.torch.masks import MaskMaker
@@ -92,6 +93,7 @@ class TorchEngine:
         self._scheduler = Scheduler(limits or StepLimits())
         self._counters = Counters()
         self._masks = MaskMaker(tokenizer.vocab_size)
+        self._giving_way = GivingWay(model.config.num_layers)
         self._memory = KvMemory(
             self._counters,
             limit=kv_memory,
@@ -190,6 +192,10 @@ class TorchEngine:
         """What the engine has done and holds, as of the end of the last call; may be called from any thread."""
         return self._stats
 
+    def give_way(self) -> None:
+        """Gives up the running step if it has only just begun; see `Engine.give_way`."""
+        self._giving_way.ask()
+
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """No step is expected for about so long: the KV cache is kept, swapped or dropped, as the policy says."""
         self._memory.suspend(self._find(sequence), expected_wait_ms)
@@ -238,11 +244,19 @@ class TorchEngine:
             r for r in requests if r.sequence in chunks and len(chunks[r.sequence].ids) == sequences[r.sequence].pending
         ]
         self._masks.start(ready)
+        self._giving_way.begin()
         try:
-            logits = forward(self._model, chunks, [r.sequence for r in ready])[:, : self._tokenizer.vocab_size]
+            logits = forward(self._model, chunks, [r.sequence for r in ready], self._giving_way.before_layer)
+        except GaveWayError:
+            self._masks.wait()
+            return []
         except BaseException:
             self._masks.wait()
             raise
+        finally:
+            self._giving_way.end()
+        self._giving_way.done()
+        logits = logits[:, : self._tokenizer.vocab_size]
         masks = self._masks.finish()  # before the logits are looked at, which waits for the device
         self._check_logits(ready, logits)
         # From here on nothing fails.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -11,7 +11,12 @@ from asynclm.engine.base import EngineError, SequenceId
 from asynclm.engine.torch.model import Chunk, LlamaModel
 
 
-def forward(model: LlamaModel, chunks: Mapping[SequenceId, Chunk], ready: Sequence[SequenceId]) -> torch.Tensor:
+def forward(
+    model: LlamaModel,
+    chunks: Mapping[SequenceId, Chunk],
+    ready: Sequence[SequenceId],
+    before_layer: Callable[[int], None] | None = None,
+) -> torch.Tensor:
     """Computes a batch, writing its keys and values.
 
     If the batch fails, each chunk is computed by itself, which writes the same rows once more: a batch that is too
@@ -21,6 +26,7 @@ def forward(model: LlamaModel, chunks: Mapping[SequenceId, Chunk], ready: Sequen
         model: the weights.
         chunks: what to compute, by sequence.
         ready: the sequences whose logits are wanted.
+        before_layer: called with each layer's number before it; what it raises ends the pass, and is raised.
 
     Returns:
         Logits after the last token of each ready sequence, float32 of shape (len(ready), vocab).
@@ -30,7 +36,7 @@ def forward(model: LlamaModel, chunks: Mapping[SequenceId, Chunk], ready: Sequen
     """
     ends = dict(zip(chunks, itertools.accumulate(len(chunk.ids) for chunk in chunks.values()), strict=True))
     try:
-        return model.forward(list(chunks.values()), [ends[number] - 1 for number in ready])
+        return model.forward(list(chunks.values()), [ends[number] - 1 for number in ready], before_layer)
     except (RuntimeError, MemoryError) as error:
         fault: Exception = error
     if len(chunks) == 1:

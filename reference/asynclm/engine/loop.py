@@ -87,7 +87,7 @@ class EngineLoop:
         self._inbox.put(lambda: self._receive_posted(session_id, event, on_error))
         if isinstance(event, InterruptReceived):
             running = self._sessions.get(session_id)
-            if running is not None and running.interruptible:
+            if running is not None and running.takes_at_once(event):
                 running.engine.give_way()
 
     def advance(self, session_id: str, ms: int) -> Future[int]:

@@ -12,9 +12,10 @@ from asynclm.engine.script import Script, ScriptPlayer
 from asynclm.engine.stats import InterruptTrace
 from asynclm.session.config import SessionConfig
 from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report
+from asynclm.session.events import InterruptReceived
 from asynclm.session.machine import Session
 from asynclm.session.mask import Mask
-from asynclm.session.state import FinishReason, State
+from asynclm.session.state import FinishReason, Scheduling, State
 from asynclm.session.transitions import WAITING
 
 _INTERRUPTIBLE = frozenset({State.DECODING}) | WAITING
@@ -124,10 +125,13 @@ class Running:
         """Whether the clock is a manual one."""
         return self._manual_ms is not None
 
-    @property
-    def interruptible(self) -> bool:
+    def takes_at_once(self, event: InterruptReceived) -> bool:
         """Whether an interrupt would probably be committed at the next safe point; may be asked from any thread."""
-        return self.player is None and self.machine.state in _INTERRUPTIBLE
+        if self.player is not None or self.machine.state not in _INTERRUPTIBLE:
+            return False
+        if event.scheduling is None:
+            return event.status is None or event.status.terminal
+        return event.scheduling is Scheduling.IMMEDIATE
 
     @property
     def due_ns(self) -> int | None:

@@ -150,7 +150,7 @@ def test_masks_beside_the_pass_give_the_same_tokens_as_masks_before_it(
         heard = [Heard(), Heard()]
         for number, of in enumerate(heard):
             call = (ScriptText("Searching. " * (number + 1)), ScriptControl(Control.CALL))
-            loop.open(grammar_request(engine, f"{way} {number}", of, sampling, *call)).result(60)
+            loop.open(grammar_request(engine, f"{way}-{number}", of, sampling, *call)).result(60)
         for of in heard:
             assert of.finished.get(timeout=60).reason is FinishReason.LENGTH
             assert set(of.calls) <= {"search"}

@@ -20,6 +20,7 @@ class UnknownBenchmarkError(ValueError):
 
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
+        "decode": "tokens a second at 1, 8 and 16 sequences, against transformers and vLLM on the same weights",
         "interrupt": "from an interrupt's arrival to the first token after it, in decode steps, and against vLLM",
         "overhead": "cost of sessions, masks and grammar, in percent of the bare engine's decode rate",
         "parser": "cost of parsing one token: text, bodies and block ends, in both forms",

@@ -26,7 +26,7 @@ from asynclm.prompt.chat import JinjaTemplate
 from asynclm.prompt.hf_tokenizer import HfTokenizer
 from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
-from asynclm.session.effects import CallRow, CallSettled, CallTimings, Finished, TrapEntered
+from asynclm.session.effects import CallRow, CallSettled, CallTimings, Finished, Tokens, TrapEntered
 from asynclm.tools import tool
 from asynclm.tools.toolset import ToolSet
 from asynclm.wire import Started
@@ -102,9 +102,42 @@ class Adder:
         return ToolSet([add])
 
 
-async def events(llm: AsyncLM, adder: Adder, prompt: str) -> list[Any]:
-    """Every report of one session, times, ids of the session and counts of what was cached left out."""
-    found = []
+@dataclasses.dataclass
+class Content:
+    """What a session's stream says, however its tokens were put together into events [WIRE-064].
+
+    Attributes:
+        said: every token by itself, and every other report, in order, without times; a control token beside its id.
+        logprobs: of the sampled tokens.
+        alternatives: ids of the most probable tokens, for each of them.
+    """
+
+    said: list[Any] = dataclasses.field(default_factory=list)
+    logprobs: list[float] = dataclasses.field(default_factory=list)
+    alternatives: list[int] = dataclasses.field(default_factory=list)
+    text: str = ""
+
+    def add(self, report: Any) -> None:
+        """Takes the next report."""
+        match report:
+            case Tokens():
+                self.said += report.ids
+                if report.control is not None:
+                    self.said.append(report.control)
+                self.text += report.text
+                self.logprobs += report.logprobs
+                self.alternatives += [entry.token_id for best in report.top_logprobs for entry in best]
+            case CallSettled(row=row):
+                self.said.append(dataclasses.replace(report, row=untimed(row)))
+            case Finished(calls=calls):
+                self.said.append(dataclasses.replace(report, calls=tuple(map(untimed, calls))))
+            case _:
+                self.said.append(report)
+
+
+async def content(llm: AsyncLM, adder: Adder, prompt: str) -> Content:
+    """All that one session says but its `Started`."""
+    found = Content()
     async with llm.session(
         prompt,
         model="script:story+weights",
@@ -114,31 +147,16 @@ async def events(llm: AsyncLM, adder: Adder, prompt: str) -> list[Any]:
         async for event in session:
             if isinstance(event.report, TrapEntered):
                 adder.trapped.release()
-            if isinstance(event.report, Started):
-                continue
-            found.append((event.sequence, event.token_index, without_times(event.report)))
+            if not isinstance(event.report, Started):
+                found.add(event.report)
     return found
-
-
-def without_times(report: Any) -> Any:
-    match report:
-        case CallSettled(row=row):
-            return dataclasses.replace(report, row=untimed(row))
-        case Finished(calls=calls):
-            return dataclasses.replace(report, calls=tuple(map(untimed, calls)))
-    if getattr(report, "logprobs", ()):
-        # Equal to rounding: a cache that is computed again is computed in other chunks.
-        rounded = tuple(round(logprob, 2) for logprob in report.logprobs)
-        ranks = tuple(entry.token_id for best in report.top_logprobs for entry in best)
-        return dataclasses.replace(report, logprobs=rounded, top_logprobs=()), ranks
-    return report
 
 
 def untimed(row: CallRow) -> CallRow:
     return dataclasses.replace(row, timings=CallTimings(emitted_ms=0))
 
 
-async def played(engine: TorchEngine) -> tuple[list[Any], EngineStats]:
+async def played(engine: TorchEngine) -> tuple[Content, EngineStats]:
     """One session, and what the engine counted."""
     adder = Adder()
     server = Server(engine, ServerOptions(port=0, drain_seconds=0.0), adder.tools())
@@ -146,19 +164,21 @@ async def played(engine: TorchEngine) -> tuple[list[Any], EngineStats]:
     try:
         async with AsyncLM(server.address) as llm:
             await llm.load_script("story", STORY)
-            return await events(llm, adder, "How much is 20 + 22 + 1? Use the tool, and explain it."), engine.stats()
+            return await content(llm, adder, "How much is 20 + 22 + 1? Use the tool, and explain it."), engine.stats()
     finally:
         await server.stop()
 
 
 async def test_clients_see_the_same_under_every_policy(open_engine: Callable[[KvPolicy], TorchEngine]) -> None:
-    streams: dict[str, list[Any]] = {}
+    streams: dict[str, Content] = {}
     stats: dict[str, EngineStats] = {}
     for name, policy in POLICIES.items():
         streams[name], stats[name] = await played(open_engine(policy))
-    assert streams["keep"][-1][2].reason.value == "stop"
-    for name in POLICIES:
-        assert streams[name] == streams["keep"], name
+    kept = streams["keep"]
+    assert kept.said[-1].reason.value == "stop"
+    for name, stream in streams.items():
+        assert (stream.said, stream.text, stream.alternatives) == (kept.said, kept.text, kept.alternatives), name
+        assert stream.logprobs == pytest.approx(kept.logprobs, abs=1e-3), name
     done = {name: (found.kept, found.swapped, found.dropped) for name, found in stats.items()}
     assert done == {"keep": (2, 0, 0), "swap": (0, 2, 0), "recompute": (0, 0, 2), "auto": (0, 2, 0)}
     assert stats["recompute"].recomputed_tokens > 0

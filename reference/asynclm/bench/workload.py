@@ -87,8 +87,8 @@ def plan(random: Random, codec: Codec, constraint: Constraint, length: int) -> P
         call = codec.encode([_call(random, f"c{number}")], BodyLanguage.PYTHON)
         number += 1
         text = codec.encode([Text(prose(random, 60, 60))], BodyLanguage.PYTHON)
-        ids += text[: len(call) - 2]  # the opening token is sampled outside
         ids += call
+        ids += text[: len(call) - 2]  # the call's opening token is sampled outside
     return _checked(ids[:length], codec, constraint)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from asynclm.bench import decode
 from asynclm.bench.decode import LONG_PROMPT_TOKENS, NEW_TOKENS, PROMPT_TOKENS, Rates, metrics
-from asynclm.bench.decode_worker import EAGER, GENERATE, INT8, OURS, OurWorker, TransformersWorker, answer
+from asynclm.bench.decode_worker import ASLEEP, EAGER, GENERATE, INT8, OURS, OurWorker, TransformersWorker, answer
 from asynclm.bench.peers import PEERS_FOLDER, VLLM_VARIABLE, PeerError
 from asynclm.bench.record import Metric
 from asynclm.bench.workers import WorkerProcess
@@ -60,7 +60,7 @@ def test_peers_that_are_missing_leave_their_ratios_without_a_value() -> None:
     assert not any(found[name].met for name in missing if found[name].floor is not None)
 
 
-def test_every_engine_begins_in_turn_with_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_engine_begins_in_turn_with_the_same_prompts() -> None:
     asked: list[tuple[str, int, int]] = []
 
     class Fake:
@@ -73,15 +73,14 @@ def test_every_engine_begins_in_turn_with_the_same_prompts(monkeypatch: pytest.M
             asked.append((self.name, len(job["prompts"]), len(job["prompts"][0])))
             return {"tokens": 30, "seconds": 2.0}
 
-    monkeypatch.setattr(decode, "PAUSE_S", 0)
-    workers: Any = {name: Fake(name) for name in (OURS, INT8, GENERATE, EAGER, decode.VLLM)}
+    workers: Any = {name: Fake(name) for name in (OURS, ASLEEP, INT8, GENERATE, EAGER, decode.VLLM)}
     first = decode._round(workers, range(5000), 0)
     assert set(first.values()) == {15}
     assert set(first) == set(asked)
     assert (INT8, 8, PROMPT_TOKENS) not in first
     assert (GENERATE, 16, LONG_PROMPT_TOKENS) not in first
     begins = []
-    for number in range(5):
+    for number in range(6):
         asked.clear()
         decode._round(workers, range(5000), number)
         begins.append(asked[0][0])
@@ -100,10 +99,10 @@ def test_a_missing_peer_is_told_and_the_others_are_measured(
     monkeypatch.setattr(decode, "_start_own", lambda engine, folder: WorkerProcess(engine, ready))
     with ExitStack() as stack:
         workers = decode._start_all(stack, tmp_path, False, Console(stderr=True, width=300))
-        assert set(workers) == {OURS, INT8, GENERATE, EAGER}
+        assert set(workers) == {OURS, ASLEEP, INT8, GENERATE, EAGER}
     assert "setup_vllm.sh" in capsys.readouterr().err
     with ExitStack() as stack:
-        assert set(decode._start_all(stack, tmp_path, True, Console(stderr=True))) == {OURS, INT8}
+        assert set(decode._start_all(stack, tmp_path, True, Console(stderr=True))) == {OURS, ASLEEP, INT8}
 
 
 def worker(program: str) -> WorkerProcess:
@@ -118,6 +117,10 @@ def test_a_worker_answers_and_other_lines_are_passed_over() -> None:
         process.ready(60)
         assert process.ask({"n": 1}) == {"n": 1}
         assert process.ask({"n": [2]}) == {"n": [2]}
+        state = Path(f"/proc/{process._process.pid}/stat")
+        if state.exists():  # stopped, or about to be
+            while state.read_text().rpartition(")")[2].split()[0] != "T":
+                pass
     finally:
         process.end()
     assert process._process.returncode is not None

@@ -1,11 +1,14 @@
 """Tokens a second of plain greedy decoding, beside other engines on the same weights, prompts and threads.
 
 Each engine is a process of its own with the same bfloat16 safetensors folder; in each round all of them decode the same
-prompts one after another, while the others wait, so that a ratio is one of neighbours in time. A rate counts the tokens
-from when every sequence has its first one to when the first has all of its: all of them decode then, and prefill is
-left out. Ours is measured through `Engine.step`, vLLM inside a process through its own engine's step (without its
+prompts one after another, while the others are stopped, so that a ratio is one of neighbours in time. A rate counts the
+tokens from when every sequence has its first one to when the first has all of its: all of them decode then, and prefill
+is left out. Ours is measured through `Engine.step`, vLLM inside a process through its own engine's step (without its
 server and with both cores, which is faster than served), transformers through `generate` with prompts of equal length
 in one batch.
+
+OpenMP's threads spin between two parallel regions, ours (`OMP_WAIT_POLICY=ACTIVE`) and the peers' by their defaults: an
+engine has the cores to itself here. `asynclm serve` lets them sleep, as tools want the cores too: `asleep` is that.
 
 "Stock eager bfloat16" (`eager`) is a plain loop over transformers' model in bfloat16 with its default cache, with the
 most probable id taken each time: torch's own products, without what `generate` does around them.
@@ -16,7 +19,6 @@ from __future__ import annotations
 import pydoc_data.topics
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +27,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from asynclm.bench.decode_worker import EAGER, GENERATE, INT8, OURS
+from asynclm.bench.decode_worker import ASLEEP, EAGER, GENERATE, INT8, OUR_KINDS, OURS
 from asynclm.bench.peers import PEERS_FOLDER, PeerError, vllm_environment, vllm_variables
 from asynclm.bench.record import BenchRecord, Better, Metric, metric, start
 from asynclm.bench.workers import WorkerProcess, iomp_of
@@ -40,9 +42,6 @@ LONG_PROMPT_TOKENS = 512
 
 ROUNDS = 15
 QUICK_ROUNDS = 3
-PAUSE_S = 0.3
-"""Between two measurements: other engines' idle threads spin for up to 0.2 s before they sleep."""
-
 START_TIMEOUT_S = 400.0
 FLOORS = {GENERATE: 1.5, VLLM: 1.0}
 NAMES = {GENERATE: "transformers"}
@@ -130,7 +129,6 @@ def _round(workers: Mapping[str, WorkerProcess], ids: Sequence[int], number: int
             turn = number % len(here)
             job = {"prompts": _prompts(ids, count, length), "new_tokens": NEW_TOKENS}
             for engine in here[turn:] + here[:turn]:
-                time.sleep(PAUSE_S)
                 result = workers[engine].ask(job)
                 rates[engine, count, length] = result["tokens"] / result["seconds"]
     return rates
@@ -169,13 +167,13 @@ def _model() -> tuple[Path, list[int]]:
 def _start_all(stack: ExitStack, folder: Path, without_peers: bool, console: Console) -> dict[str, WorkerProcess]:
     """Starts all engines, and says of each peer that does not start why."""
     workers = {}
-    for engine in (OURS, INT8, *(() if without_peers else (GENERATE, EAGER, VLLM))):
+    for engine in (*OUR_KINDS, *(() if without_peers else (GENERATE, EAGER, VLLM))):
         try:
             worker = _start_vllm(folder) if engine == VLLM else _start_own(engine, folder)
             stack.callback(worker.end)
             worker.ready(START_TIMEOUT_S)
         except PeerError as error:
-            if engine in (OURS, INT8):
+            if engine in OUR_KINDS:
                 raise
             console.print(str(error), style="red", markup=False, highlight=False)
         else:
@@ -185,7 +183,8 @@ def _start_all(stack: ExitStack, folder: Path, without_peers: bool, console: Con
 
 def _start_own(engine: str, folder: Path) -> WorkerProcess:
     command = [sys.executable, "-m", "asynclm.bench.decode_worker", engine, str(folder), str(THREADS)]
-    return WorkerProcess(NAMES.get(engine, engine), command)
+    variables = {"OMP_WAIT_POLICY": "PASSIVE" if engine == ASLEEP else "ACTIVE"} if engine in OUR_KINDS else {}
+    return WorkerProcess(NAMES.get(engine, engine), command, variables)
 
 
 def _start_vllm(folder: Path) -> WorkerProcess:

@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from asynclm.engine.torch import be_polite
-
 RESULT = "RESULT "
 """What a line of results begins with; peers write other lines as they like."""
 
-OURS, INT8, GENERATE, EAGER = "ours", "int8", "generate", "eager"
-KINDS = (OURS, INT8, GENERATE, EAGER)
+OURS, ASLEEP, INT8, GENERATE, EAGER = "ours", "asleep", "int8", "generate", "eager"
+OUR_KINDS = (OURS, ASLEEP, INT8)
 READ_BYTES = 1 << 29
 READS = 5
 FORCED_TOKENS = 4
@@ -166,9 +164,8 @@ def answer(worker: Worker, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def make(kind: str, model: Path, threads: int) -> Worker:
-    """The worker of a kind, one of `KINDS`."""
-    if kind in (OURS, INT8):
-        be_polite()  # as in the server; a peer has its own defaults
+    """The worker of a kind, one of ours, `GENERATE` or `EAGER`."""
+    if kind in OUR_KINDS:
         return OurWorker(model, threads, "int8" if kind == INT8 else None)
     return TransformersWorker(model, threads, generate=kind == GENERATE)
 

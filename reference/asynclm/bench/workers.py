@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -20,7 +21,7 @@ KEPT_LINES = 20
 
 
 class WorkerProcess:
-    """A process that answers jobs, one at a time. It does nothing between them."""
+    """A process that answers jobs, one at a time, and is stopped in between: idle threads of OpenMP would spin on."""
 
     def __init__(self, name: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         """Starts it; `ready` waits until it can work.
@@ -49,6 +50,7 @@ class WorkerProcess:
             PeerError: it ended, or was not ready in time.
         """
         self._result(timeout_s)
+        self._signal(signal.SIGSTOP)
 
     def ask(self, job: Mapping[str, Any], timeout_s: float = 300.0) -> dict[str, Any]:
         """Gives it a job and waits for the result.
@@ -57,20 +59,28 @@ class WorkerProcess:
             PeerError: it ended, or did not answer in time.
         """
         assert self._process.stdin is not None
+        self._signal(signal.SIGCONT)
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:
             raise PeerError(self._told("ended")) from None
-        return self._result(timeout_s)
+        result = self._result(timeout_s)
+        self._signal(signal.SIGSTOP)
+        return result
 
     def end(self) -> None:
         """Ends it and its children."""
+        self._signal(signal.SIGCONT)
         end_process_group(self._process)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(OSError):  # what was not read any more
                     stream.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _result(self, timeout_s: float) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -176,7 +176,7 @@ def test_a_fault_in_a_batch_is_found(
     bad = engine._sequences[sequences[1]].cache
     forward = engine._model.forward
 
-    def fail(chunks: Sequence[Chunk], wanted: Sequence[int]) -> torch.Tensor:
+    def fail(chunks: Sequence[Chunk], wanted: Sequence[int], *others: Any) -> torch.Tensor:
         fails = {
             "the batch is too large": len(chunks) > 1,
             "one sequence fails": any(chunk.cache is bad for chunk in chunks),
@@ -184,7 +184,7 @@ def test_a_fault_in_a_batch_is_found(
         }
         if fails[fault]:
             raise RuntimeError("out of memory")
-        return forward(chunks, wanted)
+        return forward(chunks, wanted, *others)
 
     monkeypatch.setattr(engine._model, "forward", fail)
     if fault == "the batch is too large":

@@ -14,7 +14,7 @@ from asynclm.engine.base import Bits, EngineError, SamplingParams, SequenceId, S
 from asynclm.engine.torch import engine as engine_module
 from asynclm.engine.torch.engine import TorchEngine
 from asynclm.engine.torch.giving_way import SHARE, GaveWayError, GivingWay
-from asynclm.engine.torch.masks import MaskMaker
+from asynclm.engine.torch.masks import BESIDE, MaskMaker
 from asynclm.engine.torch.model import LlamaModel
 from asynclm.prompt.hf_tokenizer import HfTokenizer
 
@@ -59,6 +59,13 @@ def test_computed_masks_hold_beside_looked_up_ones(engine: TorchEngine) -> None:
     assert mask.threads == ["asynclm-masks"]
     step(engine, *requests)
     assert len(mask.threads) == 2
+
+
+def test_many_masks_are_computed_after_the_pass(engine: TorchEngine) -> None:
+    masks = {engine.open(PROMPT, SamplingParams()): Counted(only(engine, 7 + number)) for number in range(BESIDE + 1)}
+    tokens = step(engine, *(StepRequest(sequence, mask) for sequence, mask in masks.items()))
+    assert list(tokens.values()) == [7, 8, 9]
+    assert [mask.threads for mask in masks.values()] == [[threading.current_thread().name]] * 3
 
 
 def test_a_mask_beside_a_forced_id_is_computed_all_the_same(engine: TorchEngine) -> None:

@@ -3,9 +3,9 @@
 A pass drives all that a mask needs out of the processor's caches: the first mask after it takes about 130 µs, each
 other a fifth of that. For one that is made beside the pass 9 µs are waited. But both take turns with Python's lock,
 which torch leaves in its products and llguidance in its masks, and on two cores that torch has both of they also
-take turns with those: with one sequence sessions cost 1.1 % of the decode rate that way and 1.5 % the other, with
-sixteen 5.0 % and 2.7 %. On a GPU, after the pass means while it runs: its products have been handed over, and
-nobody has waited for them.
+take turns with those. With one sequence the thread was ahead in each of three runs; with sixteen it was behind in
+most, by less than the runs differ. On a GPU, after the pass means while it runs: its products have been handed
+over, and nobody has waited for them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Tokens a second of plain greedy decoding, beside other engines on the same weights, prompts and threads.
 
 Each engine is a process of its own with the same bfloat16 safetensors folder; in each round all of them decode the same
-prompts one after another, while the others are stopped, so that a ratio is one of neighbours in time. A rate counts the
-tokens from when every sequence has its first one to when the first has all of its: all of them decode then, and prefill
-is left out. Ours is measured through `Engine.step`, vLLM inside a process through its own engine's step (without its
-server and with both cores, which is faster than served), transformers through `generate` with prompts of equal length
-in one batch.
+prompts one after another, while the others are stopped, so that a ratio is one of neighbours in time. A rate counts so
+many tokens of each sequence from when all have their first one: prefill is left out. Ours is measured through
+`Engine.step`, vLLM inside a process through its own engine's step (without its server and with both cores, which is
+faster than served), transformers through `generate` with prompts of equal length in one batch.
 
 OpenMP's threads spin between two parallel regions, ours (`OMP_WAIT_POLICY=ACTIVE`) and the peers' by their defaults: an
 engine has the cores to itself here. `asynclm serve` lets them sleep, as tools want the cores too: `asleep` is that.

@@ -3,9 +3,8 @@
     python -m asynclm.bench.decode_worker KIND MODEL THREADS
 
 Reads jobs from standard input, one JSON object a line, and answers each with a line `RESULT {...}`. `prompts` and
-`new_tokens` give the tokens from when every sequence has its first one to when the first has all of its, and the
-seconds they took; `texts` gives, for each text, the most probable id after each of its tokens; `read` gives the
-memory's bytes a second.
+`new_tokens` give so many tokens of each sequence from when all have their first one, and the seconds they took; `texts`
+gives, for each text, the most probable id after each of its tokens; `read` gives the memory's bytes a second.
 """
 
 from __future__ import annotations
@@ -55,18 +54,16 @@ class OurWorker:
         from asynclm.engine.base import SamplingParams, StepRequest
 
         sequences = [self._engine.open(prompt, SamplingParams()) for prompt in prompts]
-        counts = dict.fromkeys(sequences, 0)
         requests = [StepRequest(sequence) for sequence in sequences]
-        since, before = 0.0, 0
-        while not since or max(counts.values()) < new_tokens:
-            for sampled in self._engine.step(requests):
-                counts[sampled.sequence] += 1
-            if not since and all(counts.values()):
-                since, before = time.perf_counter(), sum(counts.values())
+        waiting = set(sequences)
+        while waiting:
+            waiting -= {sampled.sequence for sampled in self._engine.step(requests)}
+        since = time.perf_counter()
+        tokens = sum(len(self._engine.step(requests)) for _ in range(new_tokens))
         seconds = time.perf_counter() - since
         for sequence in sequences:
             self._engine.close(sequence)
-        return sum(counts.values()) - before, seconds
+        return tokens, seconds
 
     def best(self, texts: Sequence[Sequence[int]]) -> list[list[int]]:
         """The most probable id after each token of each text, computed a few tokens at a time."""
@@ -123,15 +120,15 @@ class TransformersWorker:
                 return torch.zeros(len(input_ids), dtype=torch.bool)
 
         self._model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens, stopping_criteria=StoppingCriteriaList([Clock()]),
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=new_tokens + 1,
+            max_new_tokens=new_tokens + 1, stopping_criteria=StoppingCriteriaList([Clock()]),
         )  # fmt: skip
         return times
 
     def _looped(self, ids: Any, new_tokens: int) -> list[float]:
         times = []
         cache = None
-        for _ in range(new_tokens):
+        for _ in range(new_tokens + 1):
             result = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = result.past_key_values
             ids = result.logits[:, -1].argmax(-1, keepdim=True)

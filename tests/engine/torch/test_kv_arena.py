@@ -13,6 +13,7 @@ import torch
 from asynclm.engine.torch import kv_arena
 from asynclm.engine.torch.kv_arena import KvArena, open_arena
 from asynclm.engine.torch.kv_cache import SequenceCache
+from asynclm.engine.torch.operations import stored
 
 CPU = torch.device("cpu")
 SIZES = {"num_layers": 2, "num_kv_heads": 3, "head_dim": 8}
@@ -53,15 +54,18 @@ def test_a_slot_grows_in_place_and_others_are_not_touched() -> None:
     assert (second.rows == 2).all()
 
 
-def test_slots_are_one_batch() -> None:
-    arena = new_arena()
-    caches = [new_cache(arena) for _ in range(4)]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layers_array_is_the_memory_of_its_slots(dtype: torch.dtype) -> None:
+    arena = new_arena(dtype=dtype)
+    caches = [SequenceCache(**SIZES, dtype=dtype, device=CPU, arena=arena) for _ in range(3)]
     for cache in caches:
         cache.reserve(50)
         cache.rows.normal_()
-    for kind in (0, 1):
-        for layer, batch in enumerate(arena.batch(kind, 1, 3, 40)):
-            assert torch.equal(batch.view(3, 3, 40, 8), torch.stack([c.rows[layer, kind, :, :40] for c in caches[1:]]))
+    for number in range(SIZES["num_layers"]):
+        layer = arena.layer(number)
+        assert layer.shape == (2, arena.rows.shape[2], 3, arena.tokens, 8)
+        for slot, cache in enumerate(caches):
+            assert (layer[:, slot, :, :50] == stored(cache.rows[number, :, :, :50])).all()
 
 
 @pytest.mark.parametrize("how", ["free", "drop"])
@@ -117,6 +121,7 @@ def test_there_is_no_arena_where_addresses_are_short_or_the_device_has_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert open_arena(**SIZES, context_length=10, dtype=torch.float32, device=torch.device("meta")) is None
+    assert open_arena(**SIZES, context_length=10, dtype=torch.float16, device=CPU) is None
     assert open_arena(**SIZES, context_length=10, dtype=torch.float32, device=CPU, most_bytes=1 << 20) is None
     assert open_arena(**SIZES, context_length=1 << 40, dtype=torch.float32, device=CPU) is None
 

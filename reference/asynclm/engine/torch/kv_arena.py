@@ -1,9 +1,8 @@
-"""One stretch of addresses for the KV caches of many sequences, so that attention reads them as one tensor.
+"""One stretch of addresses for the KV caches of many sequences, so that attention finds all of them in one array.
 
 Each sequence has a slot with addresses for the longest context, but memory only for the tokens that it holds: the
-system gives a page when it is first written, and takes it back with the slot. So a slot grows without a copy, and
-the keys of slots next to each other are one batch of equal strides. CPU and Linux only; elsewhere, and where so many
-addresses are refused, each sequence has memory of its own.
+system gives a page when it is first written, and takes it back with the slot. So a slot grows without a copy. CPU and
+Linux only; elsewhere, and where so many addresses are refused, each sequence has memory of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +13,9 @@ import mmap
 import sys
 
 import torch
+
+from asynclm.engine.torch.kernels import Stored
+from asynclm.engine.torch.operations import COMPILED, stored
 
 MOST_BYTES = 1 << 40
 """Addresses, not memory. Of the 128 TiB that a process has on most machines."""
@@ -36,7 +38,7 @@ class KvArena:
         """Wraps a region of zeros of that size."""
         self.rows = torch.frombuffer(region, dtype=dtype).view(shape)
         self._region = region
-        self._flat = self.rows.view(shape[0], -1, shape[-1]).unbind(0)
+        self._layers = [stored(layer) for layer in self.rows]
         self._free = list(range(shape[2]))
         self._block_bytes = math.prod(shape[3:]) * dtype.itemsize
 
@@ -46,7 +48,7 @@ class KvArena:
         return self.rows.shape[4]
 
     def take(self) -> int | None:
-        """A slot that nobody has, the first one, so that those in use lie close together; None if there is none."""
+        """A slot that nobody has, the first one; None if there is none."""
         return heapq.heappop(self._free) if self._free else None
 
     def give_back(self, slot: int) -> None:
@@ -61,20 +63,9 @@ class KvArena:
         """A slot's first rows: shape (layers, 2, kv_heads, capacity, head_dim)."""
         return self.rows[:, :, slot, :, :capacity]
 
-    def flat(self, layer: int) -> torch.Tensor:
-        """All rows of a layer: shape (2 * slots * kv_heads * tokens, head_dim)."""
-        return self._flat[layer]
-
-    def batch(self, kind: int, first: int, last: int, length: int) -> tuple[torch.Tensor, ...]:
-        """For each layer, the first rows of the slots `first` to `last`: shape (slots * kv_heads, length, head_dim).
-
-        Args:
-            kind: 0 for keys, 1 for values.
-            first: the first slot.
-            last: the last one.
-            length: tokens of each. Rows that were never written are zeros.
-        """
-        return self.rows[:, kind, first : last + 1].flatten(1, 2)[:, :, :length].unbind(0)
+    def layer(self, number: int) -> Stored:
+        """A layer's rows, as compiled kernels want them: shape (2, slots, kv_heads, tokens, head_dim)."""
+        return self._layers[number]
 
 
 def open_arena(
@@ -88,7 +79,7 @@ def open_arena(
     most_bytes: int = MOST_BYTES,
 ) -> KvArena | None:
     """An arena for a model's sequences, or None where there can be none."""
-    if device.type != "cpu" or sys.platform != "linux":
+    if device.type != "cpu" or sys.platform != "linux" or dtype not in COMPILED:
         return None
     page_rows = mmap.PAGESIZE // math.gcd(mmap.PAGESIZE, num_kv_heads * head_dim * dtype.itemsize)
     grain = math.lcm(page_rows, 32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from asynclm.engine.torch.lora_loading import load_adapter
 from asynclm.engine.torch.manager import ResolvedModel, resolve_adapter, resolve_model
 from asynclm.engine.torch.memory_limits import kv_memory
 from asynclm.engine.torch.model import LlamaModel
+from asynclm.engine.torch.operations import COMPILED, compile_kernels
 from asynclm.engine.torch.options import TorchOptions
 from asynclm.engine.torch.quantize import linear_maker
 from asynclm.engine.torch.scheduler import CPU_CHUNK, GPU_CHUNK, StepLimits
@@ -60,6 +62,9 @@ def open_model(options: TorchOptions) -> TorchEngine:
         description=_describe(resolved, place, kind, options.quantize),
     )
     adapters = _load_adapters(options, config, kind, place)  # before the weights, which take longer
+    if place.type == "cpu" and kind in COMPILED:
+        with _working("Preparing kernels for this processor", options.progress):
+            compile_kernels(kind)
     track_layers = _tracker(resolved.name, options.progress)
     weights = LlamaModel.load(resolved.folder, dtype=kind, device=place, track=track_layers, quantize=options.quantize)
     weights.adapters.update(adapters)
@@ -206,6 +211,10 @@ def _describe(
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
     }
+
+
+def _working(on: str, shown: bool) -> AbstractContextManager[Any]:
+    return Console(stderr=True).status(on) if shown else nullcontext()
 
 
 def _tracker(name: str, shown: bool) -> Callable[[Sequence[int]], Iterable[int]]:

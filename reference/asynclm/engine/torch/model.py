@@ -1,6 +1,6 @@
 """The Llama forward pass over a ragged batch: any number of tokens of each of several sequences, one after another.
 
-Products run over all tokens at once, attention sequence by sequence over its own KV cache. Checked against
+Products run over all tokens at once, attention over each sequence's own KV cache. Checked against
 `transformers` by tests/engine/torch.
 """
 
@@ -16,13 +16,14 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 
+from asynclm.engine.torch import threads
 from asynclm.engine.torch.attention import Attention, Part, in_order
 from asynclm.engine.torch.checkpoint import LlamaConfig, RopeConfig, Weights, read_config
 from asynclm.engine.torch.kv_arena import open_arena
 from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.linear import Linear
 from asynclm.engine.torch.lora import AdaptedBatch, Adapter
-from asynclm.engine.torch.norm import RmsNorm
+from asynclm.engine.torch.operations import Buffer, RmsNorm, Rotation, gate
 from asynclm.engine.torch.quantize import MakeLinear, linear_maker
 
 T = TypeVar("T")
@@ -154,54 +155,51 @@ class LlamaModel:
         Returns:
             Logits in float32, of shape (len(wanted), vocab_size).
         """
+        threads.follow_torch()
         c = self.config
         parts = [Part(chunk.cache, chunk.start, len(chunk.ids)) for chunk in chunks]
         order = in_order(parts)
         wanted = _reordered(wanted, [part.length for part in parts], order)
         chunks = [chunks[place] for place in order]
-        attend = Attention([parts[place] for place in order], c, self._arena, self.dtype)
         ids = torch.tensor([i for chunk in chunks for i in chunk.ids], device=self.device)
-        cos, sin = self._rotation(positions_of(chunks))
+        positions = torch.tensor(positions_of(chunks), device=self.device, dtype=torch.float32)
+        rotate = Rotation(positions, self._frequencies, self.dtype)
         adapted = AdaptedBatch.of(((chunk.adapter, chunk.ids) for chunk in chunks), self.device)
         x = F.embedding(ids, self._embedding)
         if adapted:
             adapted.embed(x)
+        normed = Buffer(torch.empty_like(x))
+        heads = Buffer(x.new_empty(len(ids), c.num_heads * c.head_dim))
+        inner = Buffer(x.new_empty(len(ids), c.intermediate_size))
+        attend = Attention([parts[place] for place in order], c, self._arena, heads)
         for number, layer in enumerate(self._layers):
             if before_layer is not None:
                 before_layer(number)
-            normed = layer.input_norm(x)
-            qkv = layer.qkv(normed)
+            layer.input_norm(x, normed)
+            products = layer.qkv(normed.tensor)
             if adapted:
-                adapted.add(number, "qkv", normed, qkv)
-            qkv = qkv.view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1)
-            rotate(qkv[:, : c.num_heads + c.num_kv_heads], cos, sin)
-            heads = attend(qkv, number)
-            x = layer.output.plus(heads, x)
+                adapted.add(number, "qkv", normed.tensor, products)
+            qkv = Buffer(products.view(len(ids), c.num_heads + 2 * c.num_kv_heads, -1))
+            rotate(qkv, c.num_heads + c.num_kv_heads)
+            attend(qkv, number)
+            x = layer.output.plus(heads.tensor, x)
             if adapted:
-                adapted.add(number, "output", heads, x)
-            normed = layer.post_norm(x)
-            gate_up = layer.gate_up(normed)
+                adapted.add(number, "output", heads.tensor, x)
+            layer.post_norm(x, normed)
+            gate_up = layer.gate_up(normed.tensor)
             if adapted:
-                adapted.add(number, "gate_up", normed, gate_up)
-            gate, up = gate_up.chunk(2, dim=-1)
-            inner = F.silu(gate).mul_(up)
-            x = layer.down.plus(inner, x)
+                adapted.add(number, "gate_up", normed.tensor, gate_up)
+            gate(gate_up, inner)
+            x = layer.down.plus(inner.tensor, x)
             if adapted:
-                adapted.add(number, "down", inner, x)
-        rows = self._norm(x[torch.tensor(wanted, device=self.device, dtype=torch.int64)])
-        logits = self._head(rows)
+                adapted.add(number, "down", inner.tensor, x)
+        x = x[torch.tensor(wanted, device=self.device, dtype=torch.int64)]
+        rows = Buffer(torch.empty_like(x))
+        self._norm(x, rows)
+        logits = self._head(rows.tensor)
         if adapted:
-            adapted.score(wanted, rows, logits)
+            adapted.score(wanted, rows.tensor, logits)
         return logits.float()
-
-    def _rotation(self, positions: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines of shape (tokens, 1, head_dim); the sines of the first half are negated for `rotate`."""
-        angles = torch.tensor(positions, device=self.device, dtype=torch.float32)[:, None] * self._frequencies
-        cos, sin = angles.cos(), angles.sin()
-        return (
-            torch.cat((cos, cos), dim=-1).to(self.dtype)[:, None],
-            torch.cat((-sin, sin), dim=-1).to(self.dtype)[:, None],
-        )
 
 
 def positions_of(chunks: Sequence[Chunk]) -> list[int]:
@@ -219,18 +217,6 @@ def _reordered(tokens: Sequence[int], lengths: Sequence[int], order: Sequence[in
         first += lengths[place]
     shifts = [shift for shift, length in zip(moved, lengths, strict=True) for _ in range(length)]
     return [token + shifts[token] for token in tokens]
-
-
-def rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
-    """Applies rotary position embedding in place.
-
-    Args:
-        heads: queries and keys of shape (tokens, heads, head_dim).
-        cos: of shape (tokens, 1, head_dim).
-        sin: the same, its first half negated, so that a roll by half a head does for the usual `rotate_half`.
-    """
-    rolled = heads.roll(heads.shape[-1] // 2, -1)
-    torch.addcmul(heads * cos, rolled, sin, out=heads)
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> torch.Tensor:

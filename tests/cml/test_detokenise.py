@@ -29,13 +29,13 @@ def test_at_most_three_bytes_are_held_back(data: bytes) -> None:
         read = decoder.feed(bytes([byte]))
         held = 0 if read else held + 1
         assert held <= 3
-        assert decoder.pending or held == 0
+        assert decoder.held or held == 0
 
 
 def test_an_unfinished_sequence_is_held_back_until_it_is_whole() -> None:
     decoder = Utf8Decoder()
     assert [decoder.feed(bytes([b])) for b in "é🙂".encode()] == ["", "é", "", "", "", "🙂"]
-    assert not decoder.pending
+    assert not decoder.held
     assert decoder.flush() == ""
 
 
@@ -43,16 +43,16 @@ def test_an_invalid_byte_is_replaced_at_once() -> None:
     decoder = Utf8Decoder()
     assert decoder.feed(b"\xff") == "\ufffd"
     assert decoder.feed(b"\xf0\x9f") == ""
-    assert decoder.pending
+    assert decoder.held
     assert decoder.feed(b"a") == "\ufffda"
-    assert not decoder.pending
+    assert not decoder.held
 
 
 def test_flushing_gives_one_replacement() -> None:
     decoder = Utf8Decoder()
     decoder.feed(b"\xf0\x9f\x99")
     assert decoder.flush() == "\ufffd"
-    assert not decoder.pending
+    assert not decoder.held
 
 
 @given(st.text())

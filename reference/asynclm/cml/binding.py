@@ -198,14 +198,14 @@ class TokenDecoder:
     @property
     def pending(self) -> bool:
         """Whether an unfinished UTF-8 sequence is held back."""
-        return self._bytes.pending
+        return bool(self._bytes.held)
 
     def feed(self, token_id: int) -> tuple[Item, ...]:
         """Decodes one id. Any special token flushes held-back bytes first; one without a meaning gives no item."""
         known = self._known.get(token_id)
         if known is None:
             known = self._learn(token_id)
-        if not self._bytes.pending and type(known) is tuple:
+        if type(known) is tuple and not self._bytes.held:
             return known
         if isinstance(known, bytes):
             text = self._bytes.feed(known)

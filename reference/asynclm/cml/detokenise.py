@@ -9,30 +9,29 @@ REPLACEMENT = "\ufffd"
 
 
 class Utf8Decoder:
-    """Decodes bytes that come in pieces. Holds at most 3 bytes; invalid ones become U+FFFD at once."""
+    """Decodes bytes that come in pieces. Holds at most 3 bytes; invalid ones become U+FFFD at once.
 
-    __slots__ = ("_held",)
+    Attributes:
+        held: the unfinished sequence that is held back, empty if there is none; to be read only.
+    """
+
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = b""
-
-    @property
-    def pending(self) -> bool:
-        """Whether an unfinished sequence is held back."""
-        return bool(self._held)
+        self.held = b""
 
     def feed(self, data: bytes) -> str:
         """Takes the next bytes and gives the text that is whole with them."""
-        data = self._held + data
+        data = self.held + data
         text, consumed = utf_8_decode(data, "replace", False)
-        self._held = data[consumed:]
+        self.held = data[consumed:]
         return text
 
     def flush(self) -> str:
         """Gives up what is held back: one U+FFFD, or nothing."""
-        if not self._held:
+        if not self.held:
             return ""
-        self._held = b""
+        self.held = b""
         return REPLACEMENT
 
 

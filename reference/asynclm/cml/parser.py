@@ -70,23 +70,21 @@ class BlockParser:
     Args:
         language: the language of call bodies.
         spaced_payloads: text form: take one space from each end of an interrupt's payload [CML-048].
+
+    Attributes:
+        open_block: the opening token of the block that the stream is in, or None outside blocks; to be read only.
     """
 
-    __slots__ = ("_bad_head", "_head", "_id", "_language", "_opened", "_pieces", "_spaced")
+    __slots__ = ("_bad_head", "_head", "_id", "_language", "_pieces", "_spaced", "open_block")
 
     def __init__(self, language: BodyLanguage, *, spaced_payloads: bool = False) -> None:
         self._language = language
         self._spaced = spaced_payloads
-        self._opened: Control | None = None
+        self.open_block: Control | None = None
         self._pieces: list[str] = []
         self._head: str | None = None
         self._id: str | CmlError | None = None
         self._bad_head: int | None = None
-
-    @property
-    def open_block(self) -> Control | None:
-        """The opening token of the block that the stream is in, or None outside blocks."""
-        return self._opened
 
     @property
     def head_seen(self) -> bool:
@@ -101,36 +99,36 @@ class BlockParser:
     def feed(self, item: Item) -> tuple[ParseEvent, ...]:
         """Takes the next item; end of sequence ends an open block, and the stream may go on after it."""
         if isinstance(item, str):
-            if self._opened is None:
+            if self.open_block is None:
                 return (TextRead(item),)
             self._pieces.append(item)
             return (BodyRead(item),)
         if item is EOS:
             return self.finish()
-        if self._opened is None:
+        if self.open_block is None:
             if item is _END or item is _HEAD:
                 return (Dropped(CmlErrorCode.STRAY, item),)
-            self._opened = item
+            self.open_block = item
             return (BlockOpened(item),)
         if item is _END:
-            return (BlockClosed(self._leave(self._judge(self._opened))),)
+            return (BlockClosed(self._leave(self._judge(self.open_block))),)
         if item is _HEAD:
-            self._take_head(self._opened)
+            self._take_head(self.open_block)
             return ()
-        message = f"{item.value} inside a {self._opened.value} block; close the block with [END] first"
-        closed = BlockClosed(self._leave(self._unfinished(self._opened, CmlErrorCode.OPEN_IN_BLOCK, message)))
-        self._opened = item
+        message = f"{item.value} inside a {self.open_block.value} block; close the block with [END] first"
+        closed = BlockClosed(self._leave(self._unfinished(self.open_block, CmlErrorCode.OPEN_IN_BLOCK, message)))
+        self.open_block = item
         return closed, BlockOpened(item)
 
     def finish(self) -> tuple[ParseEvent, ...]:
         """Ends the stream, or one turn of it: an open block is malformed, UNTERMINATED."""
-        if self._opened is None:
+        if self.open_block is None:
             return ()
-        message = f"a {self._opened.value} block without its [END]"
-        return (BlockClosed(self._leave(self._unfinished(self._opened, CmlErrorCode.UNTERMINATED, message))),)
+        message = f"a {self.open_block.value} block without its [END]"
+        return (BlockClosed(self._leave(self._unfinished(self.open_block, CmlErrorCode.UNTERMINATED, message))),)
 
     def _leave(self, block: ParsedBlock) -> ParsedBlock:
-        self._opened = self._head = self._id = self._bad_head = None
+        self.open_block = self._head = self._id = self._bad_head = None
         self._pieces.clear()
         return block
 

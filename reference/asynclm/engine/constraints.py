@@ -183,7 +183,7 @@ class SessionConstraint:
         found = [_bits(matcher) for matcher in matchers]
         either = found[0] if len(found) == 1 else found[0] | found[1]
         bits: Bits = either[: static.size] & static
-        return bits if bits.any() else self._constraint.static.bits(_END)
+        return bits if bits[bits.argmax()] else self._constraint.static.bits(_END)
 
     def accept(self, token_id: int) -> None:
         """Takes the id that was sampled inside a block; called after `bits` or `allows` gave the mask for it.

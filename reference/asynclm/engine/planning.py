@@ -32,8 +32,11 @@ class Planner:
                 return None
         if running.player is not None:
             return self._script_step(running, running.player)
-        running.mask = mask = machine.mask()
-        return StepRequest(running.sequence, _source(running, mask))
+        mask = machine.mask()
+        if mask is not running.mask:  # seldom: the machine gives the same one while it holds
+            running.mask = mask
+            running.request = StepRequest(running.sequence, _source(running, mask))
+        return running.request
 
     def _script_step(self, running: Running, player: ScriptPlayer) -> StepRequest | None:
         machine = running.machine

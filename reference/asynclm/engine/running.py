@@ -85,6 +85,8 @@ class Running:
         over: its `Finished` has been made; nothing comes after it.
         held: it waits for its reader.
         trace: when its interrupts were accepted.
+        mask: what its next token is sampled under.
+        request: what was asked for under `mask`, to be asked for again while it holds; None for what a script wants.
         sampled_before: it has sampled a token, so that the engine knows what of its prompt was cached.
         alarm_ns: when, on the loop's clock, the loop looks after its timers; None if none runs.
     """
@@ -100,6 +102,7 @@ class Running:
         self.outbox: list[TimedReport] = []
         self.decoder = request.engine.codec.decoder()
         self.mask = Mask(frozenset())
+        self.request: StepRequest | None = None
         self.sampling_freely = False
         self.over = False
         self.held = False

@@ -138,9 +138,14 @@ class CallRecord:
 
 
 class CallRegistry:
-    """All calls of a session, by index and by id."""
+    """All calls of a session, by index and by id.
+
+    Attributes:
+        pending_count: named calls that are not settled; counted, since each mask depends on it.
+    """
 
     def __init__(self) -> None:
+        self.pending_count = 0
         self._calls: list[CallRecord] = []
         self._by_id: dict[str, CallRecord] = {}
         self._open: dict[int, CallRecord] = {}
@@ -155,6 +160,7 @@ class CallRegistry:
         self._open[record.index] = record
         if call_id is not None:
             self._by_id[call_id] = record
+            self.pending_count += 1
         return record
 
     def by_id(self, call_id: str) -> CallRecord | None:
@@ -178,6 +184,8 @@ class CallRegistry:
     def close(self, record: CallRecord) -> None:
         """Forgets a settled call as unsettled."""
         del self._open[record.index]
+        if record.id is not None:
+            self.pending_count -= 1
 
     @property
     def open(self) -> list[CallRecord]:
@@ -188,11 +196,6 @@ class CallRegistry:
     def pending(self) -> list[CallRecord]:
         """Named calls that are not settled (spec: calls)."""
         return [call for call in self._open.values() if call.id is not None]
-
-    @property
-    def any_pending(self) -> bool:
-        """Whether there is a named call that is not settled."""
-        return any(call.id is not None for call in self._open.values())
 
     @property
     def unresolved(self) -> list[CallRecord]:

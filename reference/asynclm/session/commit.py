@@ -20,6 +20,7 @@ class Committer:
         self._hold = hold
         self._waits = waits
         self._ending = ending
+        self._most_tokens = core.config.limits.context_length - core.config.prompt_tokens
 
     def safe_point(self) -> None:
         """Immediately before a decode step: commits if the state and the policies allow it [INT-001, INT-002]."""
@@ -31,7 +32,7 @@ class Committer:
                 message = f"an interrupt does not fit the context of {core.config.limits.context_length} tokens"
                 self._ending.finish(FinishReason.CONTEXT_FULL, message)
                 return
-        if core.context_used >= core.config.limits.context_length:
+        if core.token_index >= self._most_tokens:
             message = f"the context of {core.config.limits.context_length} tokens is full"
             self._ending.finish(FinishReason.CONTEXT_FULL, message)
 

@@ -31,7 +31,7 @@ from asynclm.session.reader import Reader
 from asynclm.session.state import FinishReason, NoticeCode, State
 from asynclm.session.stream import Stream
 from asynclm.session.timers import Timer, TimerKind
-from asynclm.session.transitions import STEPPING, require_event
+from asynclm.session.transitions import STEPPING, WAITING, require_event
 from asynclm.session.waits import Waits
 
 __all__ = ["LocalProtocolError", "RemoteProtocolError", "Session"]
@@ -65,6 +65,7 @@ class Session:
         self._committer = Committer(core, self._hold, self._waits, self._ending)
         self._stream = Stream(core, self._reader, self._hold, self._desk, self._cancelling, self._waits, self._ending)
         self._idle_timer: Timer | None = None
+        self._can_step = False
         self._outside: tuple[tuple[bool, int], Mask] | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             ev.TokenSampled: self._token,
@@ -110,12 +111,13 @@ class Session:
         Raises:
             LocalProtocolError: no decode step can run now.
         """
-        if not self.can_step:
+        if not self._can_step:
             raise LocalProtocolError(f"safe_point in state {self.state.value}: no decode step can run now")
         core = self._core
         self._committer.safe_point()
         if core.credit is None:
             self._probes.answer()
+        self._can_step = core.cell.state in STEPPING
         return core.out.take()
 
     def pass_time(self, now_ms: int) -> bool:
@@ -126,7 +128,7 @@ class Session:
         """
         core = self._core
         due = core.timers.next_due_ms
-        if now_ms < core.now_ms or core.finished or (due is not None and due <= now_ms):
+        if now_ms < core.now_ms or core.cell.state is State.FINISHED or (due is not None and due <= now_ms):
             return False
         core.now_ms = now_ms
         return True
@@ -135,26 +137,15 @@ class Session:
 
     @property
     def can_step(self) -> bool:
-        """Whether a decode step may run now."""
-        return not self._core.output_held and self._could_step
-
-    @property
-    def _could_step(self) -> bool:
-        """Whether a decode step may run as soon as the client reads."""
-        core = self._core
-        return (
-            core.cell.state in STEPPING
-            and core.credit != 0
-            and not core.paused
-            and not (core.awaiting_commit and core.cell.state is State.DECODING and self._hold.gathering)
-        )
+        """Whether a decode step may run now; found out once after each input."""
+        return self._can_step
 
     def mask(self) -> Mask:
         """What may be sampled next."""
-        opened = self._reader.open_block
+        opened = self._reader.parser.open_block
         if opened is not None:
             return self._reader.block_mask(opened, self._core.copying.sources)
-        pending = self._core.calls.any_pending
+        pending = self._core.calls.pending_count > 0
         key = (pending, self._reader.block_number)
         if self._outside is None or self._outside[0] != key:
             config = self._core.config
@@ -195,7 +186,7 @@ class Session:
     @property
     def pending_calls(self) -> int:
         """Named calls that are not settled."""
-        return len(self._core.calls.pending)
+        return self._core.calls.pending_count
 
     @property
     def queued_interrupts(self) -> int:
@@ -236,7 +227,7 @@ class Session:
     # --- one method for each kind of event -------------------------------------------------------------------
 
     def _token(self, event: ev.TokenSampled) -> None:
-        if not self.can_step:
+        if not self._can_step:
             raise LocalProtocolError(f"a token was sampled in state {self.state.value}, where no decode step can run")
         self._stream.sampled(event)
 
@@ -302,23 +293,34 @@ class Session:
     def _look(self) -> None:
         """Tests what is waited for, and keeps the promise that no session hangs for ever [SES-080, SES-081]."""
         core = self._core
-        self._waits.test()
-        if core.finished:
+        self._can_step = False
+        if core.cell.state in WAITING:
+            self._waits.test()
+        state = core.cell.state
+        if state is State.FINISHED:
             return
         stuck = core.paused or core.credit == 0
-        if core.half_closed and (stuck or core.cell.state is State.IDLE):
+        if core.half_closed and (stuck or state is State.IDLE):
             self._end_half_closed()
             return
-        if stuck or core.output_held or core.cell.state is State.IDLE:
-            if self._idle_timer is None:
-                due = core.now_ms + core.config.limits.max_idle_time_ms
-                self._idle_timer = core.timers.start(TimerKind.IDLE, due)
-        elif self._idle_timer is not None:
-            core.timers.cancel(self._idle_timer)
-            self._idle_timer = None
-        if self._probes.waiting and not self._could_step:
+        self._watch_idling(stuck or core.output_held or state is State.IDLE)
+        gathers = core.awaiting_commit and state is State.DECODING and self._hold.gathering
+        could_step = state in STEPPING and not stuck and not gathers
+        self._can_step = could_step and not core.output_held
+        if self._probes.waiting and not could_step:
             # A client that does not read has not seen the end of what happens by itself.
             self._probes.answer()
+
+    def _watch_idling(self, idles: bool) -> None:
+        """Starts the timer that ends a session which idles, and stops it when the session goes on."""
+        core = self._core
+        if idles == (self._idle_timer is not None):
+            return
+        if self._idle_timer is None:
+            self._idle_timer = core.timers.start(TimerKind.IDLE, core.now_ms + core.config.limits.max_idle_time_ms)
+        else:
+            core.timers.cancel(self._idle_timer)
+            self._idle_timer = None
 
     def _end_half_closed(self) -> None:
         """Nothing can start the session again [SES-084, SES-085]."""

@@ -58,8 +58,9 @@ class Outbox:
         if not effects:
             return []
         self._effects = []
-        if len(effects) > 1:
-            effects.sort(key=_phase)
+        if len(effects) == 1:  # most inputs are tokens that are text
+            return [effects[0][1]]
+        effects.sort(key=_phase)
         return [effect for _, effect in effects]
 
 

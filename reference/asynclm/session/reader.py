@@ -58,16 +58,18 @@ class Reader:
         Raises:
             LocalProtocolError: a piece where ids are due, or the reverse; or a piece that is not cut at a control word.
         """
-        items = self._items(event)
+        if self._pieces:
+            items = self._items(event)
+        elif event.piece is not None:
+            raise LocalProtocolError("a piece of text was sampled; this session's unit is TOKEN")
+        else:
+            items = self._decoder.feed(event.token_id)
         if self._stops is None:
             return items
         return self._look_for_stops(items, self._stops)
 
     def _items(self, event: TokenSampled) -> tuple[Item, ...]:
-        if not self._pieces:
-            if event.piece is not None:
-                raise LocalProtocolError("a piece of text was sampled; this session's unit is TOKEN")
-            return self._decoder.feed(event.token_id)
+        """The items of a piece."""
         if event.piece is None:
             raise LocalProtocolError(f"token id {event.token_id} was sampled; this session's unit is PIECE")
         items = cast(PieceDecoder, self._decoder).feed_text(event.piece)
@@ -129,7 +131,7 @@ class Reader:
 
     def block_mask(self, opened: Control, copied: CopySources | None) -> Mask:
         """The mask inside the open block; made once for each place in it. Nothing is committed inside a block."""
-        key = (self.block_number, self.parser.head_seen, self.at_block_limit)
+        key = (self.block_number, self.parser.head_seen, self.block_tokens >= self.block_limit)
         if key != self._mask_key:
             kinds, rule = inside_block(self._constraints, opened, head_seen=key[1], at_limit=key[2])
             self._mask = Mask(kinds, rule, self.block_number, copied)

@@ -59,7 +59,7 @@ class Stream:
         """One unit was sampled: one token index, one credit, whatever it holds."""
         core = self._core
         reader = self._reader
-        in_block = reader.open_block
+        in_block = reader.parser.open_block
         items = reader.decode(event)
         index = core.token_index
         core.token_index += 1

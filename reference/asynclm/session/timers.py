@@ -27,9 +27,14 @@ class Timer:
 
 
 class Timers:
-    """The running timers of one session."""
+    """The running timers of one session.
+
+    Attributes:
+        next_due_ms: when the next timer is due; None if none runs. Kept up to date, since each step asks for it.
+    """
 
     def __init__(self) -> None:
+        self.next_due_ms: int | None = None
         self._heap: list[tuple[int, int]] = []
         self._running: dict[int, Timer] = {}
         self._count = 0
@@ -40,26 +45,30 @@ class Timers:
         self._count += 1
         self._running[timer.number] = timer
         heapq.heappush(self._heap, (due_ms, timer.number))
+        self._find_next()
         return timer
 
     def cancel(self, timer: Timer) -> None:
         """Stops a timer; one that has fired or was stopped is ignored."""
         self._running.pop(timer.number, None)
-
-    @property
-    def next_due_ms(self) -> int | None:
-        """When the next timer is due; None if none runs."""
-        while self._heap and self._heap[0][1] not in self._running:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        self._find_next()
 
     def pop_due(self, now_ms: int) -> Timer | None:
         """Takes the next timer that is due by `now_ms`, if any."""
         due = self.next_due_ms
         if due is None or due > now_ms:
             return None
-        return self._running.pop(heapq.heappop(self._heap)[1])
+        timer = self._running.pop(heapq.heappop(self._heap)[1])
+        self._find_next()
+        return timer
 
     def clear(self) -> None:
         """Stops every timer."""
         self._running.clear()
+        self._find_next()
+
+    def _find_next(self) -> None:
+        """Drops what was stopped from the top of the heap."""
+        while self._heap and self._heap[0][1] not in self._running:
+            heapq.heappop(self._heap)
+        self.next_due_ms = self._heap[0][0] if self._heap else None

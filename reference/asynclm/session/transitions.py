@@ -144,18 +144,17 @@ T = TypeVar("T", bound=enum.StrEnum)
 
 
 class Cell(Generic[S, T]):
-    """A state and its table; `move` is the only way to change it."""
+    """A state and its table; `move` is the only way to change it.
 
-    __slots__ = ("_state", "_table")
+    Attributes:
+        state: the current state. Nothing but `move` assigns it; no property, since each token asks for it many times.
+    """
+
+    __slots__ = ("_table", "state")
 
     def __init__(self, initial: S, table: Mapping[S, Mapping[T, S]]) -> None:
-        self._state = initial
+        self.state = initial
         self._table = table
-
-    @property
-    def state(self) -> S:
-        """The current state."""
-        return self._state
 
     def move(self, trigger: T) -> None:
         """Moves along the table.
@@ -164,9 +163,9 @@ class Cell(Generic[S, T]):
             LocalProtocolError: the table has no such move: the machine is at fault.
         """
         try:
-            self._state = self._table[self._state][trigger]
+            self.state = self._table[self.state][trigger]
         except KeyError:
-            raise LocalProtocolError(f"no transition from {self._state.value} by {trigger.name}") from None
+            raise LocalProtocolError(f"no transition from {self.state.value} by {trigger.name}") from None
 
 
 def require_event(state: State, kind: type) -> None:

@@ -138,11 +138,9 @@ class Waits:
     # --- while waiting ---------------------------------------------------------------------------------------
 
     def test(self) -> None:
-        """Tests what is waited for, after every acceptance and resolution [TRAP-012]."""
+        """Tests what is waited for, after every acceptance and resolution [TRAP-012]; to be called while it is."""
         core = self._core
         state = core.cell.state
-        if state not in WAITING:
-            return
         if state is State.TRAPPED:
             if traps.holds(core, self._trap):
                 self._leave(Phase.WOKEN)

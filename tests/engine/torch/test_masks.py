@@ -12,6 +12,7 @@ import torch
 
 from asynclm.engine.base import Bits, EngineError, SamplingParams, SequenceId, StepRequest
 from asynclm.engine.torch import engine as engine_module
+from asynclm.engine.torch import masks as masks_module
 from asynclm.engine.torch.engine import TorchEngine
 from asynclm.engine.torch.giving_way import SHARE, GaveWayError, GivingWay
 from asynclm.engine.torch.masks import BESIDE, MaskMaker
@@ -118,6 +119,36 @@ def test_no_thread_is_started_where_no_mask_is_computed(monkeypatch: pytest.Monk
     maker.start([StepRequest(SequenceId(0), mask), StepRequest(SequenceId(1))])
     assert maker.finish() == [mask, None]
     maker.close()
+
+
+@pytest.mark.parametrize("writeable", [False, True])
+def test_a_looked_up_mask_is_checked_again_if_it_can_change(
+    monkeypatch: pytest.MonkeyPatch, *, writeable: bool
+) -> None:
+    checked: list[Bits] = []
+    monkeypatch.setattr(masks_module, "check_mask", lambda mask, _: checked.append(mask))
+    maker = MaskMaker(32)
+    mask = np.array([1], dtype=np.uint32)
+    mask.flags.writeable = writeable
+    for _ in range(3):
+        maker.start([StepRequest(SequenceId(0), mask)])
+        assert maker.finish() == [mask]
+    assert len(checked) == (3 if writeable else 1)
+
+
+def test_however_many_masks_are_looked_up_each_is_checked() -> None:
+    maker = MaskMaker(32)
+    masks = [np.array([word], dtype=np.uint32) for word in range(100, 0, -1)]
+    for mask in masks:
+        mask.flags.writeable = False
+        maker.start([StepRequest(SequenceId(0), mask)])
+        assert maker.finish() == [mask]
+    nothing = np.array([0], dtype=np.uint32)
+    nothing.flags.writeable = False
+    for _ in range(2):
+        maker.start([StepRequest(SequenceId(0), nothing)])
+        with pytest.raises(EngineError, match="allows no token"):
+            maker.finish()
 
 
 # --- steps that are given up ---------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ prefilled in chunks beside the others' decode steps, so that nobody waits for mo
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -320,7 +319,7 @@ class TorchEngine:
     def _publish(self) -> None:
         """Makes the snapshot that `stats` gives, in one assignment, so that no thread sees half of it."""
         self._stats = EngineStats(
-            **dataclasses.asdict(self._counters),
+            **self._counters.now(),
             open_sequences=len(self._sequences),
             suspended_sequences=sum(sequence.suspended for sequence in self._sequences.values()),
             kv_bytes=self._memory.nbytes,

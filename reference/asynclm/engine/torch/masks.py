@@ -16,12 +16,15 @@ from queue import SimpleQueue
 from typing import TypeAlias
 
 from asynclm.engine.base import Bits, EngineError, StepRequest
-from asynclm.engine.torch.sampler import check_mask
+from asynclm.engine.torch.sampler import MaskError, check_mask
 
 Made: TypeAlias = "Bits | Exception"
 
 BESIDE = 2
 """So many masks, or fewer, are computed beside the pass."""
+
+_KEPT = 64
+"""So many looked-up masks are remembered as sound; a codec has a handful."""
 
 
 class MaskMaker:
@@ -39,6 +42,7 @@ class MaskMaker:
         self._thread: threading.Thread | None = None
         self._busy = False
         self._left: list[Callable[[], Bits]] = []
+        self._sound: dict[int, Bits] = {}
 
     def start(self, requests: Sequence[StepRequest]) -> None:
         """Begins with the masks of these requests; `finish` has to follow."""
@@ -66,8 +70,8 @@ class MaskMaker:
         Raises:
             EngineError: one of them cannot be computed, has a wrong size or allows nothing; with `sequence` set.
         """
-        made = iter(self.wait() + [_make(source) for source in self._left])
-        return [self._checked(r, next(made) if callable(r.mask) else r.mask) for r in self._requests]
+        made = iter(self.wait() + [self._make(source) for source in self._left])
+        return [self._found(r, next(made)) if callable(r.mask) else self._looked_up(r) for r in self._requests]
 
     def close(self) -> None:
         """Ends the thread."""
@@ -76,24 +80,39 @@ class MaskMaker:
             self._thread.join()
             self._thread = None
 
-    def _checked(self, request: StepRequest, mask: Made | None) -> Bits | None:
-        if mask is None:
-            return None
-        if isinstance(mask, Exception):
-            raise EngineError("its mask cannot be computed", sequence=request.sequence) from mask
+    def _found(self, request: StepRequest, made: Made) -> Bits:
+        """What was made, if it is a mask; else raises, for its own sequence."""
+        if isinstance(made, MaskError):
+            raise EngineError(str(made), sequence=request.sequence) from None
+        if isinstance(made, Exception):
+            raise EngineError("its mask cannot be computed", sequence=request.sequence) from made
+        return made
+
+    def _looked_up(self, request: StepRequest) -> Bits | None:
+        """A request's mask that is there already. What cannot change is checked once."""
+        mask = request.mask
+        assert not callable(mask)
+        if mask is None or self._sound.get(id(mask)) is mask:
+            return mask
         try:
             check_mask(mask, self._vocab_size)
-        except ValueError as error:
+        except MaskError as error:
             raise EngineError(str(error), sequence=request.sequence) from None
+        if not mask.flags.writeable:
+            if len(self._sound) == _KEPT:
+                self._sound.clear()
+            self._sound[id(mask)] = mask
         return mask
 
     def _work(self) -> None:
         while (sources := self._asked.get()) is not None:
-            self._made.put([_make(source) for source in sources])
+            self._made.put([self._make(source) for source in sources])
 
-
-def _make(source: Callable[[], Bits]) -> Made:
-    try:
-        return source()
-    except Exception as error:  # its sequence's fault, told where it is asked for
-        return error
+    def _make(self, source: Callable[[], Bits]) -> Made:
+        """Computes and checks a mask; what is wrong with it is told where it is asked for."""
+        try:
+            mask = source()
+            check_mask(mask, self._vocab_size)
+        except Exception as error:
+            return error
+        return mask

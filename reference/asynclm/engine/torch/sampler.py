@@ -29,6 +29,11 @@ LEVELS_PER_NAT = 64.0
 
 _LEAST_FLOAT32_TEMPERATURE = 1e-3
 _WORD = 1 << 64
+_MASK_WORD = np.dtype(np.uint32)
+
+
+class MaskError(ValueError):
+    """A mask has a wrong shape, or allows nothing."""
 
 
 class Sampler:
@@ -96,14 +101,17 @@ def check_mask(mask: Bits, vocab_size: int) -> None:
     """Checks a mask's shape, and that it allows something.
 
     Raises:
-        ValueError: it is not `ceil(vocab_size / 32)` words long, or allows nothing.
+        MaskError: it is not `ceil(vocab_size / 32)` words long, or allows nothing.
     """
     words = -(-vocab_size // 32)
-    if mask.dtype != np.uint32 or mask.shape != (words,):
-        raise ValueError(f"mask has shape {mask.shape} of {mask.dtype}; allowed: ({words},) of uint32")
+    if mask.dtype != _MASK_WORD or mask.shape != (words,):
+        raise MaskError(f"mask has shape {mask.shape} of {mask.dtype}; allowed: ({words},) of uint32")
+    place = int(mask.argmax())  # far cheaper than `any`, which is Python where the processor's caches are cold
+    if place < words - 1 and mask[place]:
+        return
     last = int(mask[-1]) & ((1 << ((vocab_size - 1) % 32 + 1)) - 1)
     if not last and not mask[:-1].any():
-        raise ValueError("the mask allows no token at all")
+        raise MaskError("the mask allows no token at all")
 
 
 def allows(mask: Bits, token_id: int) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
+from asynclm.engine.torch import attention
+from asynclm.engine.torch.attention import Attention, Part
 from asynclm.engine.torch.kv_cache import SequenceCache
 from asynclm.engine.torch.model import Chunk, LlamaModel
+from asynclm.engine.torch.operations import Buffer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is an arena on Linux only")
 
@@ -70,3 +75,27 @@ def test_tokens_are_numbered_as_they_came(tiny_model: LlamaModel) -> None:
     logits = tiny_model.forward(chunks, [4, 0, 3, 2])
     picked = torch.stack([expected[2][0], expected[0][0], expected[1][0], expected[0][2]])
     torch.testing.assert_close(logits, picked, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("block", "scores"), [(256, 1 << 24), (3, 1 << 24), (256, 1)])
+def test_chunks_are_attended_to_in_blocks(
+    tiny_model: LlamaModel, dtype: torch.dtype, block: int, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_model.config, num_heads=6, num_kv_heads=2, head_dim=16)
+    cache = SequenceCache(num_layers=1, num_kv_heads=2, head_dim=16, dtype=dtype, device=torch.device("cpu"))
+    cache.reserve(30)
+    generator = torch.Generator().manual_seed(1)
+    cache.rows.normal_(generator=generator)
+    qkv = torch.randn((8, 10, 16), generator=generator).to(dtype)
+    monkeypatch.setattr(attention, "BLOCK", block)
+    monkeypatch.setattr(attention, "MOST_SCORES", scores)
+    out = Buffer(torch.zeros((8, 96), dtype=dtype))
+    Attention([Part(cache, 20, 8)], config, None, out)(Buffer(qkv), 0)
+    assert torch.equal(cache.rows[0, :, :, 20:28], qkv[:, 6:].view(8, 2, 2, 16).permute(1, 2, 0, 3))
+    keys, values = cache.rows[0, :, :, :28].double().repeat_interleave(3, 1)
+    unseen = torch.ones((8, 28), dtype=torch.bool).triu(21)
+    logits = (qkv[:, :6].double().transpose(0, 1) @ keys.transpose(1, 2) / 4).masked_fill(unseen, -math.inf)
+    expected = (logits.softmax(-1) @ values).transpose(0, 1).reshape(8, 96)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(out.tensor.double(), expected, atol=tolerance, rtol=0)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 import torch
 
 from asynclm.engine.torch import kernels, operations, threads
-from asynclm.engine.torch.operations import Buffer, DecodeAttention, RmsNorm, Rotation, gate, stored
+from asynclm.engine.torch.operations import Buffer, DecodeAttention, RmsNorm, Rotation, causal_softmax, gate, stored
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 """The last is not compiled: torch computes it."""
@@ -140,56 +139,15 @@ def test_rounding_to_bfloat16_is_torchs() -> None:
     assert torch.equal(heads[:, 0, 0], values[:, 0].bfloat16())
 
 
-def test_kernels_follow_the_number_of_torchs_threads() -> None:
-    if not threads.can_share():
-        pytest.skip("there is no OpenMP to share here")
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        threads.follow_torch()
-        assert numba.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-    threads.follow_torch()
-    assert numba.get_num_threads() == min(before, numba.config.NUMBA_NUM_THREADS)
-
-
-@pytest.fixture
-def asked_anew() -> Any:
-    threads.can_share.cache_clear()
-    yield
-    threads.can_share.cache_clear()
-
-
-@pytest.mark.usefixtures("asked_anew")
-def test_without_an_openmp_of_torchs_kernels_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.ctypes, "CDLL", lambda _: object())
-    assert not threads.can_share()
-    threads.follow_torch()
-    out = Buffer(torch.zeros((400, 100)))
-    gate(torch.ones((400, 200)), out)
-    close(out.tensor, torch.full((400, 100), 1 / (1 + math.exp(-1)), dtype=torch.float64))
-    operations.compile_kernels(torch.float32)
-
-
-@pytest.mark.usefixtures("asked_anew")
-def test_without_a_layer_of_numbas_kernels_run_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Any) -> None:
-        torch.set_num_threads(1)
-        raise ValueError("No threading layer could be loaded.")
-
-    monkeypatch.setattr(kernels, "touch", refuse)
-    before = torch.get_num_threads()
-    assert not threads.can_share()
-    assert torch.get_num_threads() == before
-
-
-@pytest.mark.usefixtures("asked_anew")
-def test_a_layer_that_somebody_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba.config, "THREADING_LAYER", "workqueue")
-    monkeypatch.setattr(numba, "threading_layer", lambda: "workqueue")
-    assert not threads.can_share()
-    assert numba.config.THREADING_LAYER == "workqueue"
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_causal_softmax(dtype: torch.dtype, share: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "can_share", lambda: share)
+    scores = random(2, 3 * 4, 30, dtype=dtype, scale=4.0)  # a chunk of 4 tokens after 26, three heads to a group
+    seen = torch.ones((4, 30), dtype=torch.bool).tril(26).repeat(3, 1)
+    expected = (scores.double() * 0.5).masked_fill(~seen, -math.inf).softmax(-1)
+    causal_softmax(scores, 4, 0.5)
+    close(scores, expected)
 
 
 def test_where_nothing_can_be_kept_kernels_are_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

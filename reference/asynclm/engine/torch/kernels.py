@@ -266,6 +266,58 @@ def attend_shared(qkv: Stored, num_heads: int, cache: Stored, slots: Places, sta
         attend_item(item, qkv, num_heads, cache, slots, starts, out)
 
 
+@compiled
+def causal_softmax_row(scores: Stored, seen: int, scale: np.float32) -> None:
+    """One row of `causal_softmax`."""
+    wide = np.empty(seen, np.float32)
+    for i in range(seen):
+        wide[i] = widen(scores[i]) * scale
+    softmax(wide)
+    for i in range(seen):
+        scores[i] = narrow(wide[i], scores[i])
+    for i in range(seen, len(scores)):
+        scores[i] = narrow(np.float32(0), scores[i])
+
+
+@compiled
+def causal_softmax(scores: Stored, length: int, scale: np.float32) -> None:
+    """Scores of a chunk's queries against all keys up to its end, as shares of one, in place.
+
+    Args:
+        scores: shape (rows, keys); row `n * length + i` is of the chunk's token `i`, for any `n`.
+        length: tokens of the chunk.
+        scale: of the scores.
+    """
+    rows, keys = scores.shape
+    for row in range(rows):
+        causal_softmax_row(scores[row], keys - length + 1 + row % length, scale)
+
+
+@compiled_shared
+def causal_softmax_shared(scores: Stored, length: int, scale: np.float32) -> None:
+    """The same, by several threads."""
+    rows, keys = scores.shape
+    for row in prange(rows):
+        causal_softmax_row(scores[row], keys - length + 1 + np.int64(row) % length, scale)
+
+
+_sched_setaffinity = numba.types.ExternalFunction(
+    "sched_setaffinity", numba.types.int32(numba.types.int32, numba.types.uintp, numba.types.voidptr)
+)
+
+
+@compiled_shared
+def pin(sets: npt.NDArray[np.uint64], results: npt.NDArray[np.int32]) -> None:
+    """Each thread pins itself; Linux only.
+
+    Args:
+        sets: for each thread, the CPUs that it may run on, a bit each: shape (threads, words).
+        results: 0 for each thread that could, of shape (threads,).
+    """
+    for thread in prange(len(sets)):
+        results[thread] = _sched_setaffinity(0, sets.shape[1] * 8, sets[thread].ctypes)
+
+
 @compiled_shared
 def touch(x: Stored) -> None:
     """Leaves each element as it is; starts the threads."""

@@ -155,7 +155,14 @@ class LlamaModel:
         Returns:
             Logits in float32, of shape (len(wanted), vocab_size).
         """
-        threads.follow_torch()
+        if self.device.type != "cpu":
+            return self._forward(chunks, wanted, before_layer)
+        with threads.crew.at_work():
+            return self._forward(chunks, wanted, before_layer)
+
+    def _forward(
+        self, chunks: Sequence[Chunk], wanted: Sequence[int], before_layer: Callable[[int], None] | None
+    ) -> torch.Tensor:
         c = self.config
         parts = [Part(chunk.cache, chunk.start, len(chunk.ids)) for chunk in chunks]
         order = in_order(parts)

@@ -112,6 +112,19 @@ def gate(gate_up: torch.Tensor, out: Buffer) -> None:
         kernels.gate(stored(gate_up), out.array)
 
 
+def causal_softmax(scores: torch.Tensor, length: int, scale: float) -> None:
+    """Scores of a chunk's queries against all keys up to its end, as shares of one, in place; compiled.
+
+    Args:
+        scores: shape (heads, rows, keys); row `n * length + i` is of the chunk's token `i`, for any `n`.
+        length: tokens of the chunk.
+        scale: of the scores.
+    """
+    rows = stored(scores).reshape(-1, scores.shape[-1])
+    run = kernels.causal_softmax_shared if threads.can_share() else kernels.causal_softmax
+    run(rows, length, np.float32(scale))
+
+
 class DecodeAttention:
     """Attention of one token of each of several sequences, whose caches are slots of an arena; compiled."""
 
@@ -153,6 +166,8 @@ def compile_kernels(dtype: torch.dtype) -> None:
     kernels.rotate(stored(x), 4, np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32))
     kernels.gate(stored(x[0]), stored(torch.zeros((6, 2), dtype=dtype)))
     kernels.attend(stored(x), 2, cache, places, places * 0, stored(torch.zeros((2, 2, 4), dtype=dtype)))
+    kernels.causal_softmax(stored(x[0]), 1, np.float32(1))
     if threads.can_share():
+        kernels.causal_softmax_shared(stored(x[0]), 1, np.float32(1))
         kernels.gate_shared(stored(x[0]), stored(torch.zeros((6, 2), dtype=dtype)))
         kernels.attend_shared(stored(x), 2, cache, places, places * 0, stored(torch.zeros((2, 2, 4), dtype=dtype)))

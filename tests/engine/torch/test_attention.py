@@ -79,9 +79,16 @@ def test_tokens_are_numbered_as_they_came(tiny_model: LlamaModel) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("block", "scores"), [(256, 1 << 24), (3, 1 << 24), (256, 1)])
+@pytest.mark.parametrize("product_tokens", [1, 9])
 def test_chunks_are_attended_to_in_blocks(
-    tiny_model: LlamaModel, dtype: torch.dtype, block: int, scores: int, monkeypatch: pytest.MonkeyPatch
+    tiny_model: LlamaModel,
+    dtype: torch.dtype,
+    block: int,
+    scores: int,
+    product_tokens: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(attention, "PRODUCT_TOKENS", product_tokens)
     config = replace(tiny_model.config, num_heads=6, num_kv_heads=2, head_dim=16)
     cache = SequenceCache(num_layers=1, num_kv_heads=2, head_dim=16, dtype=dtype, device=torch.device("cpu"))
     cache.reserve(30)

@@ -31,8 +31,10 @@ def open_engine(model: str = DEFAULT_MODEL, **settings: Any) -> Engine:
     options = TorchOptions(model=model, **settings)
     be_polite()
     from asynclm.engine.torch.loading import open_model
-    from asynclm.engine.torch.threads import call_on_own_thread
+    from asynclm.engine.torch.threads import call_on_own_thread, use_threads
 
+    if options.threads is not None:
+        use_threads(options.threads)
     return call_on_own_thread(lambda: open_model(options))
 
 

@@ -44,8 +44,6 @@ PLAIN_TEMPLATE = (
 
 def open_model(options: TorchOptions) -> TorchEngine:
     """Does the work of `asynclm.engine.torch.open_engine`."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     place = choose_device(options.device)
     kind = choose_dtype(options.dtype, place)
     linear_maker(options.quantize, dtype=kind, device=place)  # tells what does not go together before any file is read

@@ -55,6 +55,11 @@ def can_share() -> bool:
     return bool(numba.threading_layer() == LAYER)
 
 
+def use_threads(count: int) -> None:
+    """Lets torch compute with so many threads, here and on each thread that computes later for the first time."""
+    torch.set_num_threads(count)
+
+
 def call_on_own_thread(function: Callable[[], T]) -> T:
     """Calls a function on a thread of its own, and returns when that thread has ended.
 

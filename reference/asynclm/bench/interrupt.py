@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 
 from asynclm.bench import resubmit
-from asynclm.bench.interrupt_server import PROMPT_TOKENS, RUNNING, TRAPPED, payload
+from asynclm.bench.interrupt_server import PAUSE_S, PROMPT_TOKENS, RUNNING, TRAPPED, payload
 from asynclm.bench.processes import server_process
 from asynclm.bench.record import BenchRecord, Better, Metric, metric, percentile, start
 from asynclm.bench.workload import TOOLS
@@ -40,12 +40,12 @@ KINDS = {"running": RUNNING, "trapped": TRAPPED}
 COUNTS = (1, 8)
 ROUNDS, QUICK_ROUNDS = 8, 1
 SAMPLES = 40
-"""Interrupts of each kind in a round; contexts grow from 256 tokens to less than 2,000 over them."""
+"""Interrupts of each kind in a round."""
+
+MOST_OF_ONE = 10
+"""Interrupts of one session; its context grows from 256 tokens to less than 800 over them."""
 
 P50_FLOOR, P99_FLOOR = 1.2, 2.2
-PAUSE_S = (0.05, 0.12)
-"""Before each interrupt, at random."""
-
 SEED = 20241209
 
 
@@ -86,7 +86,10 @@ async def _measure(address: str, rounds: int) -> dict[tuple[str, int], Seen]:
         numbers = itertools.count()
         for number in track(range(rounds), "Interrupting", console=console, transient=True):
             for (kind, count), of in seen.items():
-                await _interrupts(channel, kind, count, of, Random(f"{SEED} {kind} {count} {number}"), numbers)
+                random = Random(f"{SEED} {kind} {count} {number}")
+                for first in range(0, SAMPLES, count * MOST_OF_ONE):
+                    turns = range(first, min(first + count * MOST_OF_ONE, SAMPLES))
+                    await _interrupts(channel, kind, count, of, random, [next(numbers) for _ in turns])
     return seen
 
 
@@ -141,8 +144,10 @@ class _Session:
             self._seen.first[self._pending] = times[0]
             self._committed = False
             self._last = None  # what comes next may be later by a measurement
+            self._pending = ""
             return
-        self._answered.set()
+        if not self._pending:
+            self._answered.set()
         if self._last is not None:
             times.insert(0, self._last)
         self._seen.steps += [later - earlier for earlier, later in itertools.pairwise(times) if self._sent]
@@ -165,7 +170,7 @@ class _Session:
 
 
 async def _interrupts(
-    channel: grpc.aio.Channel, kind: str, count: int, seen: Seen, random: Random, numbers: Iterator[int]
+    channel: grpc.aio.Channel, kind: str, count: int, seen: Seen, random: Random, numbers: Sequence[int]
 ) -> None:
     """So many sessions, interrupted in turn, one at a time."""
     stub: Any = inference_pb2_grpc.InferenceStub(channel)  # whose types want more than the library does
@@ -175,16 +180,21 @@ async def _interrupts(
         await session.start(random)
     readers = [asyncio.create_task(session.read()) for session in sessions]
     for session in sessions:  # while a prompt is prefilled, steps are longer
-        await session.begun.wait()
-    for turn in range(SAMPLES):
-        asked = asyncio.create_task(sessions[turn % count].interrupt(payload(kind, next(numbers)), random))
-        done, _ = await asyncio.wait((asked, *readers), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _while_read(session.begun.wait(), readers)
+    for turn, number in enumerate(numbers):
+        await _while_read(sessions[turn % count].interrupt(payload(kind, number), random), readers)
     for call, reader in zip(calls, readers, strict=True):
         call.cancel()
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
+
+
+async def _while_read(wanted: Coroutine[Any, Any, object], readers: Sequence[asyncio.Task[None]]) -> None:
+    """Waits for something that comes to pass only while the sessions are read; raises what ended a reader."""
+    asked = asyncio.ensure_future(wanted)
+    done, _ = await asyncio.wait((asked, *readers), return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def _metrics(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 from asynclm.bench.processes import READY
@@ -38,6 +39,9 @@ PROMPT_TOKENS = 256
 MEASURE_EVERY = 3
 """Interrupts to each measurement of what they cost."""
 
+PAUSE_S = (0.05, 0.12)
+"""Before each interrupt, at random."""
+
 
 def payload(kind: str, number: int) -> str:
     """What the interrupt with this number says: some 25 tokens, whatever the number."""
@@ -49,8 +53,9 @@ def payload(kind: str, number: int) -> str:
 class PlannedEngine:
     """The torch engine with planned tokens and their times, and now and then a measurement of its own.
 
-    After some of the interrupts, before the next step, as many other sequences do the same twice, without and with the
-    injected tokens: so what these cost is measured in the same circumstances.
+    After some of the interrupts, before the next step, as many other sequences of the same lengths do the same twice,
+    without and with the injected tokens, and after as long a pause if the interrupt came to a trap: so what these
+    tokens cost is measured in the same circumstances.
 
     Attributes:
         prefill: what injected tokens add to a step, in seconds, by kind and number of sequences: `running_8`.
@@ -63,10 +68,11 @@ class PlannedEngine:
         self._rest: dict[SequenceId, Iterator[int]] = {}
         self._next: dict[SequenceId, int] = {}
         self._twins: dict[SequenceId, SequenceId] = {}
-        self._new_twins: list[SequenceId] = []
+        self._lengths: dict[SequenceId, int] = {}
+        self._random = Random(PROMPT_TOKENS)
         self._kind = RUNNING
         self._injected: Sequence[int] = ()
-        self._batch = 0
+        self._batch: list[SequenceId] = []
         self._interrupts = 0
         self.prefill: dict[str, list[float]] = {}
 
@@ -79,55 +85,74 @@ class PlannedEngine:
         self._kind = prompt_ids[-1]
         self._rest[sequence] = iter(self._streams[self._kind])
         self._next[sequence] = next(self._rest[sequence])
-        self._twins[sequence] = self._engine.open(self._twin_prompt, SamplingParams())
-        self._new_twins.append(self._twins[sequence])
+        self._lengths[sequence] = len(prompt_ids)
+        twin = self._twins[sequence] = self._engine.open(self._twin_prompt, SamplingParams())
+        self._lengths[twin] = len(self._twin_prompt)
+        self._step_until([twin])
         return sequence
 
     def close(self, sequence: SequenceId) -> None:
         """Closes it."""
         self._engine.close(sequence)
         if sequence in self._twins:
+            self._injected, self._batch = (), []  # what is left of the last interrupts was not measured
             del self._rest[sequence]
             self._engine.close(self._twins.pop(sequence))
 
     def append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
         """Appends; the step after the next may begin with a measurement."""
-        self._engine.append(sequence, ids)
+        self._append(sequence, ids)
         self._interrupts += 1
         if self._interrupts % MEASURE_EVERY == 0:
             self._injected = ids
-            self._batch = 0
+            self._batch = []
 
     def step(self, requests: Sequence[StepRequest]) -> list[Sampled]:
         """Decodes planned tokens; each carries the time."""
-        while self._new_twins:  # their prompts, before anybody is interrupted
-            while not self._engine.step([StepRequest(self._new_twins[-1], None, self._twin_prompt[0])]):
-                pass
-            self._new_twins.pop()
         if self._injected and self._batch:
             self._measure(self._injected, self._batch)
             self._injected = ()
         sampled = self._engine.step([StepRequest(r.sequence, r.mask, self._next[r.sequence]) for r in requests])
         now = time.monotonic()
-        self._batch = len(sampled)
+        self._batch = [token.sequence for token in sampled]
         for token in sampled:
             self._next[token.sequence] = next(self._rest[token.sequence])
+            self._lengths[token.sequence] += 1
         return [Sampled(token.sequence, token.token_id, now, 1) for token in sampled]
 
-    def _measure(self, ids: Sequence[int], count: int) -> None:
-        sequences = list(self._twins.values())[:count]
-        requests = [StepRequest(sequence, None, self._twin_prompt[0]) for sequence in sequences]
-        plain = self._timed(requests)
-        self._engine.append(sequences[self._interrupts % len(sequences)], ids)
-        cost = self._timed(requests) - plain
+    def _measure(self, ids: Sequence[int], batch: Sequence[SequenceId]) -> None:
+        twins = [self._twins[sequence] for sequence in batch]
+        for twin, sequence in zip(twins, batch, strict=True):
+            self._append(twin, self._twin_prompt[:1] * (self._lengths[sequence] - len(ids) - 1 - self._lengths[twin]))
+        self._step_until(twins)
+        plain = self._timed(twins)
+        self._append(twins[self._interrupts % len(twins)], ids)
+        cost = self._timed(twins) - plain
         name = "running" if self._kind == RUNNING else "trapped"
         self.prefill.setdefault(f"{name}_{len(self._rest)}", []).append(cost)
 
-    def _timed(self, requests: Sequence[StepRequest]) -> float:
-        began = time.monotonic()
-        while not self._engine.step(requests):  # one may have given way
+    def _timed(self, twins: Sequence[SequenceId]) -> float:
+        if self._kind == TRAPPED:
+            time.sleep(self._random.uniform(*PAUSE_S))
+        while True:
             began = time.monotonic()
-        return time.monotonic() - began
+            if self._step(twins) == len(twins):  # none has given way
+                return time.monotonic() - began
+
+    def _step_until(self, twins: Sequence[SequenceId]) -> None:
+        while self._step(twins) < len(twins):
+            pass
+
+    def _step(self, twins: Sequence[SequenceId]) -> int:
+        sampled = self._engine.step([StepRequest(twin, None, self._twin_prompt[0]) for twin in twins])
+        for token in sampled:
+            self._lengths[token.sequence] += 1
+        return len(sampled)
+
+    def _append(self, sequence: SequenceId, ids: Sequence[int]) -> None:
+        if ids:
+            self._engine.append(sequence, ids)
+            self._lengths[sequence] += len(ids)
 
 
 def _running(engine: Engine) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -11,8 +11,7 @@ from asynclm.engine.base import Bits, ScoredId
 from asynclm.engine.torch.sampler import Sampler, allows
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceRequest:
+class ChoiceRequest(NamedTuple):
     """One row's part in a step.
 
     Attributes:
@@ -28,8 +27,7 @@ class ChoiceRequest:
     forced: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The token of one row; see `Sampled`."""
 
     token_id: int

@@ -26,7 +26,7 @@ from asynclm.engine.base import (
     UnknownModelError,
 )
 from asynclm.engine.torch.choice import ChoiceRequest, best_ids, choose_many, not_finite
-from asynclm.engine.torch.counters import Counters
+from asynclm.engine.torch.counters import Counters, Snapshot
 from asynclm.engine.torch.forward import forward
 from asynclm.engine.torch.giving_way import GaveWayError, GivingWay
 from asynclm.engine.torch.kv_memory import KvMemory
@@ -103,7 +103,7 @@ class TorchEngine:
         )
         self._sequences: dict[SequenceId, SequenceState] = {}
         self._numbers = itertools.count()
-        self._stats = EngineStats(kv_limit_bytes=kv_memory)
+        self._snapshot = Snapshot(self._counters, kv_limit_bytes=kv_memory)
         self.on_logits: Callable[[SequenceId, torch.Tensor], None] | None = None
 
     @property
@@ -189,7 +189,7 @@ class TorchEngine:
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, as of the end of the last call; may be called from any thread."""
-        return self._stats
+        return self._snapshot.stats()
 
     def give_way(self) -> None:
         """Gives up the running step if it has only just begun; see `Engine.give_way`."""
@@ -316,9 +316,9 @@ class TorchEngine:
         return sequence
 
     def _publish(self) -> None:
-        """Makes the snapshot that `stats` gives, in one assignment, so that no thread sees half of it."""
-        self._stats = EngineStats(
-            **self._counters.now(),
+        """Takes the snapshot that `stats` tells of, in one assignment, so that no thread sees half of it."""
+        self._snapshot = Snapshot(
+            self._counters,
             open_sequences=len(self._sequences),
             suspended_sequences=sum(sequence.suspended for sequence in self._sequences.values()),
             kv_bytes=self._memory.nbytes,

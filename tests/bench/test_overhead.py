@@ -12,6 +12,7 @@ from asynclm.cml.codec import Item
 from asynclm.cml.control import Control
 from asynclm.engine.constraints import compile_constraint
 from asynclm.engine.scripted import open_engine
+from asynclm.engine.torch.sampler import Sampler
 
 
 @pytest.fixture
@@ -26,11 +27,16 @@ def test_overhead_compares_the_loop_with_the_bare_engine_on_the_same_tokens() ->
     metrics = {m.name: m for m in run("overhead", quick=True).metrics}
     assert {name: metrics[name].floor for name in ("percent_1", "percent_16")} == {"percent_1": 2.0, "percent_16": 4.0}
     for count in (1, 16):
-        added, bare = metrics[f"us_per_token_{count}"].value, metrics[f"bare_step_ms_{count}"].value
-        assert added is not None
-        assert bare is not None
-        assert added > 0
-        assert bare > 0
+        assert metrics[f"percent_{count}_all_masks"].floor is None
+        for name in ("us_per_token_{}", "us_per_token_{}_all_masks", "bare_step_ms_{}"):
+            value = metrics[name.format(count)].value
+            assert value is not None
+            assert value > 0
+
+
+def test_sessions_measured_greedily_ask_and_the_others_need_every_mask() -> None:
+    assert Sampler(overhead.GREEDY).plain
+    assert not Sampler(overhead.DRAWING).plain
 
 
 @pytest.mark.usefixtures("short")

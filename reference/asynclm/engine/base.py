@@ -6,7 +6,7 @@ as bits, scripts as forced ids, interrupts as ids to append.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NewType, Protocol, TypeAlias
 
@@ -23,12 +23,25 @@ Bits: TypeAlias = "npt.NDArray[np.uint32]"
 """A token mask: bit `i % 32` of word `i // 32` is set if token id `i` may be sampled; shape `(ceil(vocab / 32),)`."""
 
 
-MaskSource: TypeAlias = "Bits | Callable[[], Bits] | None"
-"""A token mask, a function that computes it, or None for all ids.
+class LazyMask(Protocol):
+    """A token mask that takes time to compute, and less to be asked for one id.
 
-A function is called at most once a step, after the step has begun and before its token is chosen, perhaps on another
-thread while the forward pass runs; never twice at once. What it raises fails its own sequence only.
-"""
+    An engine uses it after a step has begun and before its token is chosen, perhaps on another thread while the forward
+    pass runs, and never twice at once. In one step it computes it at most once, and asks it for one id at most. What
+    it raises fails its own sequence only.
+    """
+
+    def __call__(self) -> Bits:
+        """Computes the mask."""
+        ...
+
+    def allows(self, token_id: int) -> bool:
+        """Whether the mask allows an id, without computing the others."""
+        ...
+
+
+MaskSource: TypeAlias = "Bits | LazyMask | None"
+"""A token mask, there already or to be computed, or None for all ids."""
 
 
 class EngineError(RuntimeError):
@@ -120,7 +133,7 @@ class StepRequest:
         sequence: which one.
         mask: the ids that may be sampled.
         forced: the id that replaces the sampled one (scripts), or None. The forward pass is computed all the same, and
-            so is a mask that is given beside it.
+            a mask that is given beside it is used as if the id had the highest logit, but cannot refuse it.
     """
 
     sequence: SequenceId

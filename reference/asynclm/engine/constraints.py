@@ -189,20 +189,26 @@ class SessionConstraint:
         """Takes the id that was sampled inside a block; called after `bits` or `allows` gave the mask for it.
 
         An id that the grammar does not allow (a script's free sampling may give one) ends its rule over this block.
-        The matchers take it where the next mask is made: beside a forward pass.
+        The matchers take it where the next mask is made or asked.
         """
         self._accepted.append(token_id)
 
     def allows(self, mask: Mask, token_id: int) -> bool:
-        """Whether the mask allows one id, without computing the others."""
-        static = self._constraint.static.bits(mask.kinds)
-        if not (0 <= token_id < static.size * 32 and static.item(token_id // 32) >> token_id % 32 & 1):
-            return False
-        matchers = self._follow(mask)
-        if not matchers or any(matcher.validate_tokens([token_id]) == 1 for matcher in matchers):
+        """Whether the mask allows one id, without computing the others: its bit in `bits`.
+
+        Only where llguidance gives up computing a mask, which takes more work than its limits allow, do they differ:
+        `bits` has no more than `[END]` then, and this still allows what the grammar takes.
+        """
+        static, matchers = self._constraint.static, self._follow(mask)
+        is_kind = static.allows(mask.kinds, token_id)
+        if not matchers:
+            return is_kind
+        if is_kind and any(matcher.validate_tokens([token_id]) == 1 for matcher in matchers):
             return True
-        bits = self.bits(mask)
-        return bool(bits[token_id // 32] >> np.uint32(token_id % 32) & 1)
+        if not static.allows(_END, token_id):
+            return False
+        bits = self.bits(mask)  # only all ids together show that there is no way to go on
+        return bool(bits.item(token_id // 32) >> token_id % 32 & 1)
 
     def _follow(self, mask: Mask) -> list[Any]:
         """The matchers of the block that the mask speaks of: its calls are what either allows. Empty: no grammar."""

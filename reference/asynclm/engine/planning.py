@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from asynclm.engine.base import MaskSource, StepRequest
+from asynclm.engine.base import Bits, MaskSource, StepRequest
 from asynclm.engine.carrier import Carrier
+from asynclm.engine.constraints import SessionConstraint
 from asynclm.engine.running import Running
 from asynclm.engine.script import Forbidden, Force, Free, Own, ScriptPlayer
 from asynclm.engine.text_mask import free_text_bits
@@ -66,8 +67,24 @@ class Planner:
         return None
 
 
+class _GrammarMask:
+    """A session's mask inside a block under GRAMMAR; an `asynclm.engine.base.LazyMask`."""
+
+    __slots__ = ("_constraint", "_mask")
+
+    def __init__(self, constraint: SessionConstraint, mask: Mask) -> None:
+        self._constraint = constraint
+        self._mask = mask
+
+    def __call__(self) -> Bits:
+        return self._constraint.bits(self._mask)
+
+    def allows(self, token_id: int) -> bool:
+        return self._constraint.allows(self._mask, token_id)
+
+
 def _source(running: Running, mask: Mask) -> MaskSource:
-    """The mask's bits where they are only looked up; where a grammar is consulted, what computes them."""
+    """The mask's bits where they are only looked up; where a grammar is consulted, what asks it."""
     if mask.block_rule is None:
         return running.constraint.bits(mask)
-    return functools.partial(running.constraint.bits, mask)
+    return _GrammarMask(running.constraint, mask)

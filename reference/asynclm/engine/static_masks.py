@@ -54,6 +54,11 @@ class StaticMasks:
             self._known[kinds] = known
         return known
 
+    def allows(self, kinds: frozenset[Kind], token_id: int) -> bool:
+        """Whether an id is of one of these kinds; any number may be asked for."""
+        bits = self.bits(kinds)
+        return 0 <= token_id < bits.size * 32 and bool(bits.item(token_id // 32) >> token_id % 32 & 1)
+
 
 _static: OrderedDict[str, StaticMasks] = OrderedDict()
 _lock = Lock()

@@ -14,7 +14,7 @@ import pytest
 from asynclm.cml.control import Control, Status
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine import planning
-from asynclm.engine.base import Bits, SamplingParams
+from asynclm.engine.base import SamplingParams
 from asynclm.engine.constraints import SessionConstraint, compile_constraint
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import SessionRequest, TimedReport
@@ -134,7 +134,7 @@ def grammar_request(
 
 @pytest.mark.weights
 @pytest.mark.parametrize("sampling", [SamplingParams(), SamplingParams(temperature=1.0, seed=11)])
-def test_masks_beside_the_pass_give_the_same_tokens_as_masks_before_it(
+def test_masks_that_are_made_or_asked_give_the_same_tokens_as_masks_made_before_the_pass(
     loop: EngineLoop,
     smollm2_float32: LlamaModel,
     smollm2_tokenizer: HfTokenizer,
@@ -144,7 +144,7 @@ def test_masks_beside_the_pass_give_the_same_tokens_as_masks_before_it(
 ) -> None:
     engine = make_engine(smollm2_float32, smollm2_tokenizer)
     streams: dict[str, list[list[int]]] = {}
-    for way in ("beside", "before"):
+    for way in ("lazy", "before"):
         if way == "before":
             monkeypatch.setattr(planning, "_source", lambda running, mask: running.constraint.bits(mask))
         heard = [Heard(), Heard()]
@@ -155,33 +155,38 @@ def test_masks_beside_the_pass_give_the_same_tokens_as_masks_before_it(
             assert of.finished.get(timeout=60).reason is FinishReason.LENGTH
             assert set(of.calls) <= {"search"}
         streams[way] = [of.ids for of in heard]
-    assert streams["beside"] == streams["before"]
+    assert streams["lazy"] == streams["before"]
     end = engine.codec.control_ids[Control.END]
-    assert all(end in ids for ids in streams["beside"])
+    assert all(end in ids for ids in streams["lazy"])
 
 
-def test_a_computed_mask_that_raises_ends_its_own_session_only(
+@pytest.mark.parametrize(
+    ("used", "sampling"), [("allows", SamplingParams()), ("bits", SamplingParams(temperature=1.0))]
+)
+def test_a_mask_that_raises_ends_its_own_session_only(
     loop: EngineLoop,
     tiny_model: LlamaModel,
     tiny_tokenizer: HfTokenizer,
     make_engine: Any,
     monkeypatch: pytest.MonkeyPatch,
+    used: str,
+    sampling: SamplingParams,
 ) -> None:
     """[ERR-005, ERR-008]: the client is told that it failed, and nothing of how."""
     engine = make_engine(tiny_model, tiny_tokenizer)
     bad, good = Heard(), Heard()
     requests = [
-        grammar_request(engine, "bad", bad, SamplingParams(), ScriptControl(Control.CALL)),
-        grammar_request(engine, "good", good, SamplingParams(), ScriptControl(Control.CALL)),
+        grammar_request(engine, "bad", bad, sampling, ScriptControl(Control.CALL)),
+        grammar_request(engine, "good", good, sampling, ScriptControl(Control.CALL)),
     ]
-    sound = SessionConstraint.bits
+    sound = getattr(SessionConstraint, used)
 
-    def bits(self: SessionConstraint, mask: Mask) -> Bits:
+    def fails(self: SessionConstraint, mask: Mask, *token_id: int) -> Any:
         if self is requests[0].constraint and mask.block_rule is not None:
             raise RuntimeError("a bug at /secret/path")
-        return sound(self, mask)
+        return sound(self, mask, *token_id)
 
-    monkeypatch.setattr(SessionConstraint, "bits", bits)
+    monkeypatch.setattr(SessionConstraint, used, fails)
     for request in requests:
         loop.open(request).result(60)
     finished = bad.finished.get(timeout=60)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asynclm.engine.base import Bits, SamplingParams, ScoredId
 from asynclm.engine.torch import sampler as sampling
-from asynclm.engine.torch.choice import ChoiceRequest, choose_many, not_finite
+from asynclm.engine.torch.choice import Choice, ChoiceRequest, best_ids, choose_many, not_finite
 from asynclm.engine.torch.sampler import Sampler, allows, check_mask, uniform, unpack_mask, weigh
 
 SMALL = torch.randn(500, generator=torch.Generator().manual_seed(4)) * 3
@@ -304,19 +304,23 @@ REQUESTS = [
 ]
 
 
+def choose(rows: torch.Tensor, requests: Sequence[ChoiceRequest]) -> list[Choice]:
+    return choose_many(rows, best_ids(rows), requests)
+
+
 def test_a_row_gets_what_it_gets_alone() -> None:
     """[SES-111]."""
     before = ROWS.clone()
-    together = choose_many(ROWS, REQUESTS)
-    alone = [choose_many(row[None], [request])[0] for row, request in zip(ROWS, REQUESTS, strict=True)]
+    together = choose(ROWS, REQUESTS)
+    alone = [choose(row[None], [request])[0] for row, request in zip(ROWS, REQUESTS, strict=True)]
     assert together == alone
     assert torch.equal(ROWS, before)
-    assert choose_many(ROWS[:0], []) == []
+    assert choose(ROWS[:0], []) == []
 
 
 def test_scores_are_the_models_own() -> None:
     """[WIRE-062], [WIRE-063]: before penalties, mask and temperature."""
-    for row, request, choice in zip(ROWS, REQUESTS, choose_many(ROWS, REQUESTS), strict=True):
+    for row, request, choice in zip(ROWS, REQUESTS, choose(ROWS, REQUESTS), strict=True):
         params = request.sampler.params
         if not params.logprobs:
             assert (choice.logprob, choice.rank, choice.top) == (None, None, ())
@@ -334,7 +338,7 @@ def test_scores_are_the_models_own() -> None:
 
 def test_ranks_of_equals_are_equal() -> None:
     request = ChoiceRequest(Sampler(SamplingParams(logprobs=True)), [], None, 2)
-    assert choose_many(torch.tensor([[1.0, 3.0, 3.0, 0.0]]), [request])[0].rank == 1
+    assert choose(torch.tensor([[1.0, 3.0, 3.0, 0.0]]), [request])[0].rank == 1
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -11,14 +11,13 @@ from asynclm.engine.base import Bits, ScoredId
 from asynclm.engine.torch.sampler import Sampler, allows
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceRequest:
+class ChoiceRequest(NamedTuple):
     """One row's part in a step.
 
     Attributes:
         sampler: the sequence's.
         ids: its context, prompt and stream.
-        mask: the ids that may be chosen, checked (`check_mask`); None for all.
+        mask: the ids that may be chosen, checked (`check_mask`); None for all, or if the choice is known to be one.
         forced: the id that is taken whatever the logits are, or None.
     """
 
@@ -28,8 +27,7 @@ class ChoiceRequest:
     forced: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The token of one row; see `Sampled`."""
 
     token_id: int
@@ -44,19 +42,23 @@ def not_finite(logits: torch.Tensor) -> list[int]:
     return (~sums.isfinite()).nonzero().flatten().tolist()
 
 
-def choose_many(logits: torch.Tensor, requests: Sequence[ChoiceRequest]) -> list[Choice]:
+def best_ids(logits: torch.Tensor) -> list[int]:
+    """The id of the highest logit of each row; the first of several."""
+    if logits.device.type != "cpu":
+        return logits.argmax(-1).tolist()
+    return [int(row.argmax()) for row in logits.numpy()]  # a tenth of the time of torch's
+
+
+def choose_many(logits: torch.Tensor, best: Sequence[int], requests: Sequence[ChoiceRequest]) -> list[Choice]:
     """Chooses a token for each row. Fails for none, if the rows are finite and the masks checked.
 
-    What has the highest logit is looked up for all rows at once, on their device; only rows that draw, are penalised or
-    may not take it come to main memory.
+    Only rows that draw, are penalised or may not take their best id come to main memory.
 
     Args:
         logits: float32 of shape (rows, vocab); left as they are.
+        best: their `best_ids`.
         requests: one for each row.
     """
-    if not requests:
-        return []
-    best = _argmax(logits)
     ids = [_choose(row, request, first) for row, request, first in zip(logits, requests, best, strict=True)]
     for request, token_id in zip(requests, ids, strict=True):
         request.sampler.took(token_id)
@@ -77,12 +79,6 @@ def _choose(row: torch.Tensor, request: ChoiceRequest, best: int) -> int:
     if request.sampler.plain and (request.mask is None or allows(request.mask, best)):
         return best
     return request.sampler.choose(row.cpu().numpy(), request.ids, request.mask)
-
-
-def _argmax(logits: torch.Tensor) -> list[int]:
-    if logits.device.type != "cpu":
-        return logits.argmax(-1).tolist()
-    return [int(row.argmax()) for row in logits.numpy()]  # a tenth of the time of torch's
 
 
 def _scores(logits: torch.Tensor, ids: Sequence[int], count: int) -> list[Choice]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
+
+from asynclm.engine.base import EngineStats
 
 
 @dataclass(slots=True)
@@ -34,9 +37,27 @@ class Counters:
         self.waiting_sequences = asked - sampled
         self.last_batch = batch
 
-    def now(self) -> dict[str, Any]:
-        """The counters by name. Made at each step, for a tenth of what `dataclasses.asdict` takes."""
-        return {name: getattr(self, name) for name in _NAMES}
-
 
 _NAMES = tuple(field.name for field in fields(Counters))
+_values = attrgetter(*_NAMES)
+
+
+class Snapshot:
+    """What the counters said at one moment, and what was held then; `EngineStats` are made of it when asked for.
+
+    One is taken at each step, and few are asked for.
+
+    Args:
+        counters: which go on counting.
+        held: the fields of `EngineStats` that are no counters.
+    """
+
+    __slots__ = ("_counted", "_held")
+
+    def __init__(self, counters: Counters, **held: int) -> None:
+        self._counted: tuple[Any, ...] = _values(counters)
+        self._held = held
+
+    def stats(self) -> EngineStats:
+        """The statistics of that moment."""
+        return EngineStats(**dict(zip(_NAMES, self._counted, strict=True)), **self._held)

@@ -25,8 +25,8 @@ from asynclm.engine.base import (
     StepRequest,
     UnknownModelError,
 )
-from asynclm.engine.torch.choice import ChoiceRequest, choose_many, not_finite
-from asynclm.engine.torch.counters import Counters
+from asynclm.engine.torch.choice import ChoiceRequest, best_ids, choose_many, not_finite
+from asynclm.engine.torch.counters import Counters, Snapshot
 from asynclm.engine.torch.forward import forward
 from asynclm.engine.torch.giving_way import GaveWayError, GivingWay
 from asynclm.engine.torch.kv_memory import KvMemory
@@ -103,7 +103,7 @@ class TorchEngine:
         )
         self._sequences: dict[SequenceId, SequenceState] = {}
         self._numbers = itertools.count()
-        self._stats = EngineStats(kv_limit_bytes=kv_memory)
+        self._snapshot = Snapshot(self._counters, kv_limit_bytes=kv_memory)
         self.on_logits: Callable[[SequenceId, torch.Tensor], None] | None = None
 
     @property
@@ -189,7 +189,7 @@ class TorchEngine:
 
     def stats(self) -> EngineStats:
         """What the engine has done and holds, as of the end of the last call; may be called from any thread."""
-        return self._stats
+        return self._snapshot.stats()
 
     def give_way(self) -> None:
         """Gives up the running step if it has only just begun; see `Engine.give_way`."""
@@ -242,7 +242,7 @@ class TorchEngine:
         ready = [
             r for r in requests if r.sequence in chunks and len(chunks[r.sequence].ids) == sequences[r.sequence].pending
         ]
-        self._masks.start(ready)
+        self._masks.start(ready, {r.sequence for r in ready if sequences[r.sequence].sampler.plain})
         self._giving_way.begin()
         try:
             logits = forward(self._model, chunks, [r.sequence for r in ready], self._giving_way.before_layer)
@@ -256,8 +256,10 @@ class TorchEngine:
             self._giving_way.end()
         self._giving_way.done()
         logits = logits[:, : self._tokenizer.vocab_size]
-        masks = self._masks.finish()  # before the logits are looked at, which waits for the device
+        self._masks.finish()  # before the logits are looked at, which waits for the device
         self._check_logits(ready, logits)
+        best = best_ids(logits)
+        masks = self._masks.settle(best)
         # From here on nothing fails.
         self._scheduler.done(plan)
         for number, chunk in chunks.items():
@@ -265,7 +267,7 @@ class TorchEngine:
             self._memory.computed(sequence, len(chunk.ids))
             if sequence.pending == 0:
                 sequence.place = self._scheduler.draw()
-        sampled = self._choose([sequences[request.sequence] for request in ready], ready, masks, logits)
+        sampled = self._choose(ready, masks, best, logits)
         self._counters.count_step(
             time.perf_counter() - started, asked=len(requests), batch=len(chunks), sampled=len(sampled)
         )
@@ -284,22 +286,19 @@ class TorchEngine:
             raise EngineError(message, sequence=ready[place].sequence)
 
     def _choose(
-        self,
-        sequences: Sequence[SequenceState],
-        ready: Sequence[StepRequest],
-        masks: Sequence[Bits | None],
-        logits: torch.Tensor,
+        self, ready: Sequence[StepRequest], masks: Sequence[Bits | None], best: Sequence[int], logits: torch.Tensor
     ) -> list[Sampled]:
         """The tokens of a step, which their sequences go on with."""
         if self.on_logits is not None:
             for request, row in zip(ready, logits, strict=True):
                 self.on_logits(request.sequence, row)
+        sequences = [self._sequences[request.sequence] for request in ready]
         wanted = [
             ChoiceRequest(sequence.sampler, sequence.ids, mask, request.forced)
             for sequence, request, mask in zip(sequences, ready, masks, strict=True)
         ]
         sampled = []
-        for sequence, choice in zip(sequences, choose_many(logits, wanted), strict=True):
+        for sequence, choice in zip(sequences, choose_many(logits, best, wanted), strict=True):
             self._memory.answered(sequence)
             sequence.took(choice.token_id)
             sampled.append(Sampled(sequence.number, choice.token_id, choice.logprob, choice.rank, choice.top))
@@ -317,9 +316,9 @@ class TorchEngine:
         return sequence
 
     def _publish(self) -> None:
-        """Makes the snapshot that `stats` gives, in one assignment, so that no thread sees half of it."""
-        self._stats = EngineStats(
-            **self._counters.now(),
+        """Takes the snapshot that `stats` tells of, in one assignment, so that no thread sees half of it."""
+        self._snapshot = Snapshot(
+            self._counters,
             open_sequences=len(self._sequences),
             suspended_sequences=sum(sequence.suspended for sequence in self._sequences.values()),
             kv_bytes=self._memory.nbytes,

@@ -42,16 +42,16 @@ class Sampler:
     Args:
         params: the settings.
         special_ids: what penalties spare [SES-113].
+
+    Attributes:
+        params: the settings.
+        plain: whether the token is the one of the highest logit, the mask apart.
     """
 
     def __init__(self, params: SamplingParams, special_ids: Collection[int] = ()) -> None:
         self.params = params
         self._penalties = Penalties.wanted(params, special_ids)
-
-    @property
-    def plain(self) -> bool:
-        """Whether the token is the one of the highest logit, the mask apart."""
-        return self.params.temperature == 0.0 and self._penalties is None
+        self.plain = params.temperature == 0.0 and self._penalties is None
 
     def choose(self, logits: Row, ids: Sequence[int], mask: Bits | None) -> int:
         """Chooses a token. The same arguments give the same token, however often it is asked.

@@ -42,8 +42,8 @@ ROUNDS, QUICK_ROUNDS = 8, 1
 SAMPLES = 40
 """Interrupts of each kind in a round."""
 
-MOST_OF_ONE = 10
-"""Interrupts of one session; its context grows from 256 tokens to less than 800 over them."""
+MOST_OF_ONE = 5
+"""Interrupts of one session; its context grows from 256 tokens to less than 600 over them."""
 
 P50_FLOOR, P99_FLOOR = 1.2, 2.2
 SEED = 20241209

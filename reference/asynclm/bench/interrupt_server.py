@@ -156,7 +156,8 @@ class PlannedEngine:
 
 
 def _running(engine: Engine) -> list[int]:
-    ids = list(engine.codec.encode([Text(PROSE + " ")], BodyLanguage.PYTHON))
+    plain = " ".join(word for word in PROSE.split() if word.isascii())  # no character takes several tokens
+    ids = list(engine.codec.encode([Text(plain + " ")], BodyLanguage.PYTHON))
     return ids * (CONTEXT // len(ids) + 1)
 
 

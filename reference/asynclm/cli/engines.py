@@ -18,6 +18,9 @@ GROUP = "asynclm.engines"
 
 DEFAULT_ENGINE = "torch"
 
+ADAPTER = "adapter"
+"""The name of an adapter that only one session here uses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineChoice:

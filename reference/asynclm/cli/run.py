@@ -10,7 +10,7 @@ import typer
 
 from asynclm.cli import session_options as given
 from asynclm.cli.connect import TargetChoice
-from asynclm.cli.engines import DEFAULT_ENGINE, EngineChoice
+from asynclm.cli.engines import ADAPTER, DEFAULT_ENGINE, EngineChoice
 from asynclm.cli.exit_codes import ExitCode
 from asynclm.cli.faults import CliError
 from asynclm.cli.output import OutputChoice, ViewChoice
@@ -48,6 +48,7 @@ def run(
     dtype: given.Dtype = None,
     device: given.Device = None,
     threads: given.Threads = None,
+    adapter: given.Adapter = None,
     offline: given.Offline = False,
     record: given.Record = None,
     view: given.View = ViewChoice.AUTO,
@@ -87,7 +88,14 @@ def run(
         model=model if target else None,
     )
     local = EngineChoice(
-        engine=engine, model=model, dtype=dtype, device=device, threads=threads, offline=offline, max_sequences=1
+        engine=engine,
+        model=model,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        adapters=None if adapter is None else {ADAPTER: adapter},
+        offline=offline,
+        max_sequences=1,
     )
     place = TargetChoice(address=target, token_file=token_file, ca_file=ca_file, local=local)
     code = asyncio.run(talk(prompt, choice, place, OutputChoice(view=view, record=record, typed=typed)))

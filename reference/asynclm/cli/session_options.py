@@ -107,6 +107,7 @@ Model = Annotated[str | None, _option("A name that the target serves; without on
 Dtype = Annotated[str | None, _option("auto, float32, bfloat16, float16.", _LOCAL)]
 Device = Annotated[str | None, _option("auto, cpu, cuda, cuda:N.", _LOCAL)]
 Threads = Annotated[int | None, _option("CPU threads.", _LOCAL, min=1)]
+Adapter = Annotated[str | None, _option("A LoRA adapter for it: a folder, or a Hugging Face id.", _LOCAL)]
 Offline = Annotated[bool, _option("Fetch nothing.", _LOCAL, "--offline")]
 Record = Annotated[Path | None, _option("Write the session's events there, for `asynclm replay`.", "Output")]
 View = Annotated[ViewChoice, _option("auto: live on a terminal, else plain lines.", "Output", show_default=True)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from asynclm.cli.connect import TargetChoice, connected
 from asynclm.cli.exit_codes import ExitCode
+from asynclm.cli.faults import CliError
 from asynclm.cli.line_editor import Command, Submitted
 from asynclm.cli.output import OutputChoice, open_view
 from asynclm.cli.session_options import SessionChoice
@@ -16,6 +17,7 @@ from asynclm.cli.tool_options import load_all
 if TYPE_CHECKING:
     from asynclm.cli.keyboard import Keyboard
     from asynclm.cli.view import View
+    from asynclm.client import AsyncLM
 
 
 async def talk(prompt: str | None, choice: SessionChoice, place: TargetChoice, output: OutputChoice) -> ExitCode:
@@ -35,10 +37,13 @@ async def talk(prompt: str | None, choice: SessionChoice, place: TargetChoice, o
     from asynclm.cli.keyboard import Keyboard
     from asynclm.cli.recording import Recorder
 
+    _check(choice, place)
     tools = load_all(choice.tools)
     options = choice.options()
     async with contextlib.AsyncExitStack() as stack:
         llm = await stack.enter_async_context(connected(place))
+        if place.local.adapters:
+            options["model"] = await _adapted(llm)
         if choice.script is not None:
             from asynclm.cli.script_file import load_script
 
@@ -55,6 +60,19 @@ async def talk(prompt: str | None, choice: SessionChoice, place: TargetChoice, o
         turns = prompt is None and keyboard is not None and not keyboard.interactive
         conversation = Conversation(session, view, keyboard, recorder=recorder, step=choice.step, turns=turns)
         return await conversation.run()
+
+
+async def _adapted(llm: AsyncLM) -> str:
+    """The name of the model with the adapter that was loaded with it."""
+    models = (await llm.server_info()).models
+    return next(model.name for model in models if "adapter" in model.description)
+
+
+def _check(choice: SessionChoice, place: TargetChoice) -> None:
+    if place.local.adapters and place.address is not None:
+        raise CliError("--adapter goes with a model that is loaded here; with --target, ask for MODEL+NAME by --model")
+    if place.local.adapters and choice.script is not None:
+        raise CliError("--adapter: a script's tokens are its own, whatever the weights; leave one of the two out")
 
 
 async def _first_message(view: View, keyboard: Keyboard | None) -> str | None:

@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from asynclm.cli.main import app
+from asynclm.cli.recording import read_recording
 from asynclm.client import AsyncLM, AsyncLMError
 from asynclm.engine.torch import open_engine
 from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
+from asynclm.wire.values import Started
 
 from .test_lora import ALL, make_adapter
 
@@ -59,3 +63,23 @@ async def test_each_name_is_listed_and_answers_for_itself(llm: AsyncLM) -> None:
 async def test_unknown_names_list_what_is_served(llm: AsyncLM, name: str) -> None:
     with pytest.raises(AsyncLMError, match=r"this server has: model, model\+one, model\+two, script:<id>"):
         await answer(llm, name)
+
+
+def test_run_loads_an_adapter_with_its_model(tiny_dir: Path, folders: dict[str, str], tmp_path: Path) -> None:
+    record = tmp_path / "session.jsonl"
+    limits = "--constraints none --max-new-tokens 5 --dtype float32 --device cpu --offline --view plain --no-input"
+    command = ["run", "Hello", "--model", str(tiny_dir), "--adapter", folders["one"], "--record", str(record)]
+    result = CliRunner().invoke(app, [*command, *limits.split()])
+    assert result.exit_code == 0, result.output
+    started = [r.event.report for r in read_recording(record) if isinstance(r.event.report, Started)]
+    assert [report.model for report in started] == ["model+adapter"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [("--target localhost:1", "ask for MODEL+NAME by --model"), ("--script story.cml", "leave one")],
+)
+def test_an_adapter_goes_with_a_model_that_is_loaded_here(other: str, message: str, folders: dict[str, str]) -> None:
+    result = CliRunner().invoke(app, ["run", "Hello", "--adapter", folders["one"], *other.split()])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -230,7 +231,7 @@ def test_a_pass_is_given_up_early_in_it_and_not_twice_in_a_row() -> None:
     way.begin()
     way.before_layer(0)  # asked before it began: what came then is in it
     way.ask()
-    way.before_layer(int(10 * SHARE))
+    way.before_layer(ceil(10 * SHARE))
     with pytest.raises(GaveWayError):
         way.before_layer(1)
     way.end()

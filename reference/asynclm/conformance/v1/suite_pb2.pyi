@@ -222,7 +222,7 @@ class Case(_message.Message):
 
     @_builtins.property
     def sessions(self) -> _containers.MessageMap[_builtins.str, Global___SessionSpec]:
-        """Other sessions, by name, each opened by the first step that is `on` it."""
+        """Other sessions, by name, each opened by the first step that is about it."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
@@ -294,6 +294,7 @@ class SessionSpec(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     GENERATE_FIELD_NUMBER: _builtins.int
+    BARE_FIELD_NUMBER: _builtins.int
     no_tools: _builtins.bool
     """No tools but those of `start`, even if there are none."""
     unlimited: _builtins.bool
@@ -302,6 +303,8 @@ class SessionSpec(_message.Message):
     """The script runs on the real weights (`script:ID+weights`)."""
     generate: _builtins.bool
     """It is opened by Generate in place of Session."""
+    bare: _builtins.bool
+    """`Start` is sent as it stands here: nothing is filled in but the script's model."""
     @_builtins.property
     def start(self) -> _session_pb2.Start:
         """What is absent is filled in: model (the script), messages (one of the user), tools (`f`, `g`, `typed`, `stuck`, `brief`;
@@ -353,10 +356,11 @@ class SessionSpec(_message.Message):
         answers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         weights: _builtins.bool = ...,
         generate: _builtins.bool = ...,
+        bare: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ends", b"ends", "refused", b"refused", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "ends", b"ends", "generate", b"generate", "no_tools", b"no_tools", "or_else", b"or_else", "refused", b"refused", "script", b"script", "start", b"start", "trace", b"trace", "unlimited", b"unlimited", "watch", b"watch", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "bare", b"bare", "ends", b"ends", "generate", b"generate", "no_tools", b"no_tools", "or_else", b"or_else", "refused", b"refused", "script", b"script", "start", b"start", "trace", b"trace", "unlimited", b"unlimited", "watch", b"watch", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -783,7 +787,7 @@ class Step(_message.Message):
         @_typing.overload
         def WhichOneof(self, oneof_group: _WhichOneofArgType__replayed) -> _WhichOneofReturnType__replayed | None: ...
 
-    ON_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     AT_ONCE_FIELD_NUMBER: _builtins.int
     GRANT_FIELD_NUMBER: _builtins.int
     SEND_FIELD_NUMBER: _builtins.int
@@ -796,7 +800,7 @@ class Step(_message.Message):
     DROP_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
-    on: _builtins.str
+    session: _builtins.str
     """The session; absent: `main`."""
     at_once: _builtins.bool
     """It does not wait for the effect."""
@@ -839,7 +843,7 @@ class Step(_message.Message):
     def __init__(
         self,
         *,
-        on: _builtins.str = ...,
+        session: _builtins.str = ...,
         at_once: _builtins.bool = ...,
         grant: Global___Step.Grant | None = ...,
         send: _session_pb2.ClientEvent | None = ...,
@@ -855,7 +859,7 @@ class Step(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "burst", b"burst", "drop", b"drop", "grant", b"grant", "half_close", b"half_close", "open", b"open", "probe", b"probe", "resume", b"resume", "rpc", b"rpc", "send", b"send", "step", b"step", "wait_for", b"wait_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "at_once", b"at_once", "burst", b"burst", "drop", b"drop", "grant", b"grant", "half_close", b"half_close", "on", b"on", "open", b"open", "probe", b"probe", "resume", b"resume", "rpc", b"rpc", "send", b"send", "step", b"step", "wait_for", b"wait_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "at_once", b"at_once", "burst", b"burst", "drop", b"drop", "grant", b"grant", "half_close", b"half_close", "open", b"open", "probe", b"probe", "resume", b"resume", "rpc", b"rpc", "send", b"send", "session", b"session", "step", b"step", "wait_for", b"wait_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["grant", "send", "burst", "probe", "advance", "wait_for", "rpc", "half_close", "drop", "resume", "open"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015

@@ -106,7 +106,7 @@ class Runner:
     async def _live(self, choice: Choice, result: results_pb2.CaseResult) -> None:
         """Tries until everything has been seen that the case names, or the tries are used up."""
         live = choice.case.message.live
-        seen: set[int] = set()
+        seen: set[suite_pb2.Witness.ValueType] = set()
         for number in range(1, (live.tries or DEFAULT_TRIES) + 1):
             play = await Player(self._target, choice.case, patience_s=self._patience_s, seed=number).run()
             del result.wire[:]

@@ -23,9 +23,14 @@ def to_message(value: Any, kind: type[_M], place: str) -> _M:
         CaseError: a key or an enum value is unknown, or a value has another type.
     """
     try:
-        return json_format.ParseDict(canonical(value, kind.DESCRIPTOR, place), kind())
+        return json_format.ParseDict(canonical(value, _descriptor(kind), place), kind())
     except json_format.ParseError as error:
         raise CaseError(f"{place}: {error}") from None
+
+
+def _descriptor(kind: type[Message]) -> Descriptor:
+    found: Any = kind.DESCRIPTOR
+    return found  # type: ignore[no-any-return]
 
 
 def to_dict(message: Message) -> dict[str, Any]:

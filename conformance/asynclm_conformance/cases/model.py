@@ -89,7 +89,7 @@ class Case:
         return self.message.steps
 
     @property
-    def level(self) -> suite_pb2.Level:
+    def level(self) -> suite_pb2.Level.ValueType:
         """How binding it is; MUST where the case does not say."""
         return self.message.level or suite_pb2.LEVEL_MUST
 

@@ -103,5 +103,6 @@ def _expectation(raw: Mapping[str, Any], place: str) -> Expectation:
     if kind is None:
         raise CaseError(f"{place}: names no event")
     field = suite_pb2.TraceEntry.DESCRIPTOR.fields_by_name[kind]
+    assert field.message_type is not None, "every event is a message"
     given = canonical(raw[kind] or {}, field.message_type, f"{place}.{kind}")
     return Expectation(entry=entry, kind=kind, given=given)

@@ -8,9 +8,9 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm.v1 import session_pb2, types_pb2
 
 
-def witnessed(events: Sequence[session_pb2.ServerEvent]) -> set[int]:
+def witnessed(events: Sequence[session_pb2.ServerEvent]) -> set[suite_pb2.Witness.ValueType]:
     """Everything out of `Witness` that a stream shows."""
-    seen: set[int] = set()
+    seen: set[suite_pb2.Witness.ValueType] = set()
     dispatched: dict[str, int] = {}
     sampled = 0
     waiting = committed = ended_trap = False

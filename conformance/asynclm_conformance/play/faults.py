@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -69,7 +70,8 @@ def status_of(error: grpc.aio.AioRpcError) -> RpcStatus:
     """Reads a status and its details; details that cannot be read count as absent."""
     reason = domain = ""
     fields: list[str] = []
-    for key, value in error.trailing_metadata() or ():
+    trailing: Any = error.trailing_metadata()
+    for key, value in trailing or ():
         if key != _DETAILS:
             continue
         status = status_pb2.Status()

@@ -64,25 +64,18 @@ def response_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) ->
 async def call(
     channel: grpc.aio.Channel, rpc: suite_pb2.Rpc, request: Message, log: WireLog, patience_s: float
 ) -> tuple[RpcStatus, Message | None]:
-    """Calls the rpc once; of a stream, the last message is the response."""
+    """Calls the rpc once; a stream is sent this request alone, and of what it answers the last is the response."""
     method = method_of(rpc.method)
     kind = message_factory.GetMessageClass(method.output_type)
     path = f"/{method.containing_service.full_name}/{method.name}"
     encode, decode = type(request).SerializeToString, kind.FromString
-    response: Message | None = None
+    response: Any = None
     status = OK
     try:
         async with asyncio.timeout(patience_s):
             if method.client_streaming:
-                opened = channel.stream_stream(path, encode, decode)()
-                await opened.write(request)
-                response = await opened.read()
-                await opened.done_writing()
-                if response is grpc.aio.EOF:
-                    response = None
-                    code = await opened.code()
-                    raise _ended(code, await opened.details(), await opened.trailing_metadata())
-                opened.cancel()
+                async for message in channel.stream_stream(path, encode, decode)(iter((request,))):
+                    response = message
             elif method.server_streaming:
                 async for message in channel.unary_stream(path, encode, decode)(request):
                     response = message
@@ -94,10 +87,6 @@ async def call(
         status = RpcStatus("DEADLINE_EXCEEDED", f"no answer within {patience_s:g} s")
     log.note("", f"{rpc.method} {_short(request)} -> {status} {_short(response) if response is not None else ''}")
     return status, response
-
-
-def _ended(code: Any, details: str, trailing: Any) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details=details)
 
 
 def _filled(value: Any, places: Mapping[str, str], where: str) -> Any:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2, types_pb2
+from asynclm.v1 import inference_pb2, session_pb2, types_pb2
 from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
+
+if TYPE_CHECKING:
+    from asynclm.v1 import inference_pb2_grpc
 
 MOST_EVENTS = 100_000
 """Events that a target may send in one session of a case; a target that sends more is cut off."""
@@ -39,7 +42,7 @@ class SessionStream:
 
     def __init__(
         self,
-        stub: inference_pb2_grpc.InferenceStub,
+        stub: inference_pb2_grpc.InferenceAsyncStub,
         log: WireLog,
         name: str,
         *,
@@ -71,7 +74,7 @@ class SessionStream:
     async def open(self, start: session_pb2.Start) -> None:
         """Starts the session and waits for its first event, or for the end of the rpc."""
         self.start = start
-        self._call = self._stub.Session()
+        self._call = self._stub.Session(None)
         self._read()
         await self.send(session_pb2.ClientEvent(start=start))
         await self.wait(lambda: bool(self.events), "Started, or a status")
@@ -91,7 +94,7 @@ class SessionStream:
         request = session_pb2.ResumeRequest(
             session_id=self.session_id, last_event_seq=seen if last_event_seq is None else last_event_seq
         )
-        self._call = self._stub.Resume()
+        self._call = self._stub.Resume(None)
         self.status, self.dropped, self._closed = None, False, False
         self.replayed = 0
         before = len(self.resumed)

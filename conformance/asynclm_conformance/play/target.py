@@ -50,9 +50,9 @@ class Target:
     channel: grpc.aio.Channel
     info: control_pb2.GetServerInfoResponse
     process: Started | None = None
-    inference: inference_pb2_grpc.InferenceStub = field(init=False)
-    control: control_pb2_grpc.ControlStub = field(init=False)
-    scripts: scripted_model_pb2_grpc.ScriptedModelStub = field(init=False)
+    inference: inference_pb2_grpc.InferenceAsyncStub = field(init=False)
+    control: control_pb2_grpc.ControlAsyncStub = field(init=False)
+    scripts: scripted_model_pb2_grpc.ScriptedModelAsyncStub = field(init=False)
 
     def __post_init__(self) -> None:
         self.inference = inference_pb2_grpc.InferenceStub(self.channel)

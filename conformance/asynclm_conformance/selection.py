@@ -207,7 +207,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
         if any(needed in profile.requires for needed in missing):
             return (
                 "",
-                f"not testable: {profile.name} requires the capability {names}, which the target does not declare",
+                f"not testable: {profile.name} requires {names}, which the target does not declare",
             )
         return f"the target does not declare {names}", ""
     tools = {tool.name for tool in info.tools}

@@ -219,6 +219,11 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
     return "", ""
 
 
+def undeclared(profile: Profile, info: control_pb2.GetServerInfoResponse) -> tuple[str, ...]:
+    """The names of the capabilities that a profile asks for and a target does not declare."""
+    return tuple(_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
+
+
 def needed_by(case: Case) -> tuple[int, ...]:
     """The capabilities that a case needs: those that it names, and those that its sessions use."""
     found = dict.fromkeys(case.message.needs)

@@ -26,9 +26,14 @@ def verdict_name(verdict: results_pb2.Verdict.ValueType) -> str:
     return results_pb2.Verdict.Name(verdict).removeprefix(_PREFIX)
 
 
-def exit_code(counts: dict[str, int]) -> ExitCode:
-    """The exit status of a run that came to its end."""
-    if counts.get("FAIL") or counts.get("STALE"):
+def exit_code(counts: dict[str, int], missing: Sequence[str] = ()) -> ExitCode:
+    """The exit status of a run that came to its end.
+
+    Args:
+        counts: cases by verdict.
+        missing: capabilities that the profile asks for and the target does not declare.
+    """
+    if counts.get("FAIL") or counts.get("STALE") or missing:
         return ExitCode.NONCONFORMANT
     if counts.get("ERROR"):
         return ExitCode.HARNESS
@@ -37,7 +42,7 @@ def exit_code(counts: dict[str, int]) -> ExitCode:
     return ExitCode.CONFORMANT
 
 
-def claim(counts: dict[str, int], *, revision: str, profile: str, whole: bool) -> str:
+def claim(counts: dict[str, int], *, revision: str, profile: str, whole: bool, missing: Sequence[str] = ()) -> str:
     """What the run shows, in a line.
 
     Args:
@@ -45,6 +50,7 @@ def claim(counts: dict[str, int], *, revision: str, profile: str, whole: bool) -
         revision: of the specification.
         profile: what was to be claimed.
         whole: whether all of the profile's cases were selected.
+        missing: capabilities that the profile asks for and the target does not declare.
     """
     what = f"conformant to {revision} at {profile}"
     wrong = [
@@ -56,6 +62,8 @@ def claim(counts: dict[str, int], *, revision: str, profile: str, whole: bool) -
         )
         if counts.get(name)
     ]
+    if missing:
+        wrong.insert(0, f"the target does not declare {', '.join(missing)}")
     if counts.get("ERROR"):
         return f"no claim: {counts['ERROR']} cases could not be run"
     if wrong:

@@ -123,6 +123,16 @@ def test_counts_make_the_claim_and_the_status(counts: dict[str, int], code: Exit
     assert said in verdict.claim(counts, revision="draft", profile="core", whole=True)
 
 
+def test_a_profile_is_not_claimed_without_the_capabilities_that_it_asks_for() -> None:
+    full = selection.profile_called("full")
+    declared = control_pb2.GetServerInfoResponse(capabilities=full.requires - {session_pb2.CAPABILITY_RESUME})
+    missing = selection.undeclared(full, declared)
+    assert missing == ("RESUME",)
+    assert verdict.exit_code({"PASS": 3}, missing) is ExitCode.NONCONFORMANT
+    said = verdict.claim({"PASS": 3}, revision="draft", profile="full", whole=True, missing=missing)
+    assert said == "not conformant to draft at full: the target does not declare RESUME"
+
+
 def test_a_part_of_a_profile_claims_nothing() -> None:
     assert verdict.claim({"PASS": 3}, revision="draft", profile="core", whole=False).startswith("no claim")
     results = [

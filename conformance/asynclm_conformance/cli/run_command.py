@@ -123,8 +123,11 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out
                         f"{error}\nno verdict: {settings.out} has what there is, without a footer"
                     ) from None
             counts = verdict.count(results)
-            code = verdict.exit_code(counts)
-            claim = verdict.claim(counts, revision=REVISION, profile=settings.profile.name, whole=whole)
+            missing = selection.undeclared(settings.profile, target.info)
+            code = verdict.exit_code(counts, missing)
+            claim = verdict.claim(
+                counts, revision=REVISION, profile=settings.profile.name, whole=whole, missing=missing
+            )
             seconds = round(time.monotonic() - began, 2)
             writer.footer(results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds))
     text.write_run(record.read(settings.out), console)

@@ -16,11 +16,12 @@ from asynclm_conformance.ambient.account import Account
 from asynclm_conformance.ambient.envelope import Envelope, empty
 from asynclm_conformance.ambient.order import Order
 from asynclm_conformance.ambient.report import Facts, Violation, Violations, opened
+from asynclm_conformance.ambient.requirements import REQUIREMENTS
 from asynclm_conformance.ambient.shapes import Shapes
 from asynclm_conformance.ambient.started import as_asked
 from asynclm_conformance.ambient.stops import Stops
 
-__all__ = ["Violation", "check"]
+__all__ = ["REQUIREMENTS", "Violation", "check"]
 
 
 def check(

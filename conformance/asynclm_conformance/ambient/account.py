@@ -45,7 +45,7 @@ class Account:
             "call_settled": self._life.settled,
             "trap_entered": self._on_trap,
             "trap_exited": self._waits.exited,
-            "state_changed": self._waits.changed,
+            "state_changed": self._on_changed,
             "probed": self._on_probed,
             "finished": self._ending.finished,
         }
@@ -62,7 +62,7 @@ class Account:
         self._interrupts.after(event)
 
     def _on_tokens(self, event: Event) -> None:
-        self._waits.stepped()
+        self._waits.stepped(inside=bool(self._tokens.block))
         self._nothing_held_back(event)
         self._life.dispatched_at_once()
         self._answers.sampled(event)
@@ -80,7 +80,13 @@ class Account:
         if closed is not None:
             self._blocks.closed(closed, spent=self._tokens.spent(self._waits.woken_at))
 
+    def _on_changed(self, event: Event) -> None:
+        self._tokens.left()
+        self._waits.changed(event)
+
     def _on_emitted(self, event: Event) -> None:
+        if not self._blocks.call_due:
+            self._close(self._tokens.left())
         self._life.emitted(event)
         if event.body.HasField("id") and not self._tokens.spent(self._waits.woken_at):
             self._blocks.waits_for(event.body.id)

@@ -54,6 +54,11 @@ class Blocks:
         except CmlError:
             return None
 
+    @property
+    def call_due(self) -> bool:
+        """Whether a call block closed that was not emitted yet."""
+        return self._call is not None
+
     # --- calls -----------------------------------------------------------------------------------------------
 
     def emitted(self, body: session_pb2.CallEmitted) -> None:

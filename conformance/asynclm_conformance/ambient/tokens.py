@@ -128,6 +128,10 @@ class TokenStream:
             return None
         return self._close(ended=False)
 
+    def left(self) -> Closed | None:
+        """Gives the open block that the end of a hosted stream leaves, for which there is no token."""
+        return self._close(ended=False) if self._facts.pieces and self.block else None
+
     def _kinds(self, body: session_pb2.Tokens) -> None:
         require, ids = self._require, body.ids
         for name, control in (("control", body.control), ("in_block", body.in_block)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm_conformance.ambient.books import Calls, Queue
 from asynclm_conformance.ambient.report import Event, Facts, Violations, member
-from asynclm_conformance.ambient.tokens import CALL, END, TRAP
+from asynclm_conformance.ambient.tokens import END, TRAP
 
 _LEAVE = frozenset({"trap_exited", "state_changed", "finished", "interrupt_accepted", "interrupt_rejected"})
 _GO_ON = frozenset({"tokens", "interrupt_committed", "interrupt_accepted"})
@@ -54,9 +54,11 @@ class Waits:
     def _state(self) -> str:
         return member(types_pb2.State, self.state)
 
-    def stepped(self) -> None:
-        """A token was sampled."""
+    def stepped(self, *, inside: bool) -> None:
+        """A token was sampled, inside a block or not: there the next safe point is after it."""
         self._require(not self.state, "TRAP-002", f"a token was sampled in {self._state}")
+        if inside:
+            return
         left = sorted(self._owed & self._queue.waiting.keys())
         self._require(not left, "TRAP-021", f"a token was sampled before interrupts {left} of the wait were committed")
         self._owed.clear()
@@ -73,9 +75,8 @@ class Waits:
         body: session_pb2.TrapEntered = event.body
         require, last = self._require, self._last
         require(not self.state, "TRAP-001", f"entered a trap in {self._state}")
-        block = CALL if body.implicit else TRAP
-        ended = last is not None and last.control == END and last.in_block == block
-        require(ended, "TRAP-001", "TrapEntered without the [END] of its block")
+        ended = last is not None and last.control == END and last.in_block == TRAP
+        require(ended or body.implicit, "TRAP-001", "TrapEntered without the [END] of its block")
         sync = self._facts.started.mode == types_pb2.EXECUTION_MODE_SYNC
         require(sync or not body.implicit, "SES-060", "an implicit trap outside SYNC")
         known = body.trap.quantifier in types_pb2.Quantifier.values()

@@ -4,6 +4,8 @@ import { randomUUID } from 'node:crypto';
 import grpc from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 
+export { cut } from './cut.js';
+
 const { status: Status } = grpc;
 
 const DETAILS = protobuf.parse(`
@@ -19,12 +21,6 @@ const DETAILS = protobuf.parse(`
 function any(name, value) {
   const type = DETAILS.lookupType(`google.rpc.${name}`);
   return { type_url: `type.googleapis.com/google.rpc.${name}`, value: type.encode(type.create(value)).finish() };
-}
-
-/** A value for a message, cut short [ERR-002]. */
-export function cut(value, length = 64) {
-  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
-  return text.length > length ? `${text.slice(0, length)}…` : text;
 }
 
 /** A fault that ends its rpc. `reason` is one of the table in spec/draft/errors.md; `field` names what is at fault. */

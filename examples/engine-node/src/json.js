@@ -176,6 +176,33 @@ export function readJson(text) {
   return value;
 }
 
+/** What is wrong with a JSON text from a peer, or undefined; quick enough for the largest payload. */
+export function jsonFault(text) {
+  try {
+    JSON.parse(text);
+  } catch {
+    return 'is not JSON text';
+  }
+  return nestsTooDeep(text) ? `nests more than ${MAX_DEPTH} levels deep` : undefined;
+}
+
+/** Of a text that is JSON. */
+function nestsTooDeep(text) {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i += 1) {
+    const character = text[i];
+    if (inString) {
+      if (character === '\\') i += 1;
+      else if (character === '"') inString = false;
+    } else if (character === '"') inString = true;
+    else if (character === '[' || character === '{') depth += 1;
+    else if (character === ']' || character === '}') depth -= 1;
+    if (depth > MAX_DEPTH) return true;
+  }
+  return false;
+}
+
 /**
  * The part of a JSON text that steps (`{name}` or `{index}`) select, in its own spelling [CALL-031] [CALL-032]; undefined
  * if they select nothing. Of equal keys the last one counts.

@@ -1,6 +1,7 @@
 // The parser of CML: texts and control tokens in, blocks out. It is total: every input has a reading [CML-060].
 
 import { BodyError, NAME, isReserved, parseBody } from './body.js';
+import { cut } from './cut.js';
 
 const SPACE = ' \t\r\n';
 const SOURCE = /^(@user|@system|@runtime|@agent\.[A-Za-z_][A-Za-z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_]{0,63})(?::(ok|error|partial|progress|cancelled|timeout))?$/;
@@ -21,13 +22,15 @@ class Malformed extends Error {
   }
 }
 
+class BadId extends Malformed {}
+
 /**
  * Reads a stream. What comes out is `{kind}` of
  *   text         text
  *   call         id?, function, arguments, raw
  *   interrupt    source, status, payload
- *   trap         quantifier?, ids, withinMs?
- *   malformed    block ('call', …), error (a class of [CML-066]), message, and of a call id?, function, raw
+ *   trap         quantifier?, ids, withinMs?, raw
+ *   malformed    block ('call', …), error (a class of [CML-066]), message, and of a call id?, function, raw, faultOfId
  *   stray        control
  */
 export class Parser {
@@ -85,7 +88,7 @@ export class Parser {
     } catch (error) {
       if (!(error instanceof Malformed || error instanceof BodyError)) throw error;
       const name = error.functionName ?? '';
-      const more = kind === 'call' ? { ...outcome, function: name } : {};
+      const more = kind === 'call' ? { ...outcome, function: name, faultOfId: error instanceof BadId } : {};
       return { kind: 'malformed', block: kind, error: error.error, message: error.message, ...more };
     }
   }
@@ -94,7 +97,7 @@ export class Parser {
   #read(kind, parts) {
     if (kind === 'trap') {
       if (parts.length > 1) throw new Malformed('bad_head', 'a trap has no [HEAD]');
-      return readTrap(trim(parts[0]));
+      return { ...readTrap(trim(parts[0])), raw: parts[0] };
     }
     if (parts.length > 2) throw new Malformed('bad_head', 'a block has one [HEAD] at most');
     if (kind === 'interrupt') {
@@ -128,21 +131,21 @@ const rawBody = (parts) => (parts.length < 2 ? parts[0] : parts.slice(1).join('[
 
 function checkId(id) {
   if (!NAME.test(id)) {
-    throw new Malformed('bad_id', `${JSON.stringify(id)} is no id: letters, digits and _ are allowed, 64 at most`);
+    throw new BadId('bad_id', `${cut(id)} is no id: letters, digits and _ are allowed, 64 at most`);
   }
-  if (isReserved(id)) throw new Malformed('reserved_id', `${id} is a reserved word and no id`);
+  if (isReserved(id)) throw new BadId('reserved_id', `${id} is a reserved word and no id`);
 }
 
 function readSource(text) {
   const found = SOURCE.exec(text);
-  if (!found) throw new Malformed('bad_source', `${JSON.stringify(text)} is no source`);
+  if (!found) throw new Malformed('bad_source', `${cut(text)} is no source`);
   if (isReserved(found[1])) throw new Malformed('reserved_id', `${found[1]} is a reserved word and no id`);
   return { source: found[1], status: found[2] ?? 'ok' };
 }
 
 /** Reads the condition of a trap, without white space around it. */
 function readTrap(text) {
-  const bad = new Malformed('bad_trap', `${JSON.stringify(text)} is no condition: [all|any] id, … [within seconds]`);
+  const bad = new Malformed('bad_trap', `${cut(text)} is no condition: [all|any] id, … [within seconds]`);
   const words = text.split(/([ \t\r\n]*,[ \t\r\n]*|[ \t\r\n]+)/).map((word) => (/^\s*,\s*$/.test(word) ? ',' : trim(word)));
   const tokens = words.filter((word) => word !== '');
   if (text.startsWith(',') || text.endsWith(',')) throw bad;

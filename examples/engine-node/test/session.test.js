@@ -60,7 +60,7 @@ test('references hold a call until what they name is resolved, and failures spre
   assert.deepEqual(words(second), ['interrupt_accepted', 'state_changed', 'call_dispatched']);
   assert.equal(second.at(-1).call_dispatched.arguments, '{"to":"k\\u0069m"}');
   s.interrupt('b', '{"type": "t", "message": "m", "retryable": false}', { status: 'STATUS_ERROR' });
-  const accepted = find(await s.until('interrupt_committed'), 'interrupt_accepted');
+  const accepted = find(await s.until('finished'), 'interrupt_accepted');
   assert.deepEqual(accepted.map(({ source, status }) => [source, status]), [
     ['b', 'STATUS_ERROR'],
     ['c', 'STATUS_ERROR'],

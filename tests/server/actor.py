@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-from tests.server.ambient import check
 from tests.server.harness import PROMPT, Harness, RawSession
 from tests.server.stories import CLIENT_TOOLS, Story
 
@@ -187,8 +186,7 @@ class Actor:
         if not self._clean:
             self._dropped(record.finished)
             return
-        broken = check(self.session.events, self.start, self.session.sent)
-        assert not broken, "\n".join(map(str, broken))
+        assert not (broken := self.session.broken()), "\n".join(map(str, broken))
         detail = await self.harness.control.GetSession(
             control_pb2.GetSessionRequest(session_id=self.started.session_id)
         )
@@ -217,6 +215,6 @@ class Actor:
         lines = [f"settings: {self.story.settings}", f"script: {self.story.script}", f"ending: {self.story.ending}"]
         session = getattr(self, "session", None)
         if session is not None:
-            lines += [f"sent {number}: {event}" for number, event in session.sent.items() if number > 1]
+            lines += [f"sent {number}: {event}" for number, event in session.sent.items()]
             lines += [f"{e.sequence} @{e.token_index} {e.time_ms} ms {e.report}" for e in session.events[1:]]
         return "\n".join(lines)

@@ -19,23 +19,36 @@ from asynclm.wire.received import from_server_event
 from asynclm.wire.scripts import script_to_pb
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import ReceivedEvent
+from asynclm_conformance.ambient import Violation, check
 
 PROMPT = (Message(Role.USER, (TextPart("Hello"),)),)
 
 
 @dataclass
 class RawSession:
-    """One Session stream: writes client events in order, keeps what it has read."""
+    """One Session stream: writes client events in order, keeps what it has read.
+
+    Attributes:
+        events: what the server sent, read; `messages` the same as it came.
+        start: what the session was asked for.
+        sent: the client's other events by their numbers.
+    """
 
     call: Any
     events: list[ReceivedEvent] = field(default_factory=list)
-    sent: dict[int, ClientInput] = field(default_factory=dict)
+    messages: list[session_pb2.ServerEvent] = field(default_factory=list)
+    start: session_pb2.Start = field(default_factory=session_pb2.Start)
+    sent: dict[int, session_pb2.ClientEvent] = field(default_factory=dict)
     _seq: int = 0
 
     async def send(self, value: ClientInput) -> None:
         self._seq += 1
-        self.sent[self._seq] = value
-        await write(self.call, client_event_to_pb(value, self._seq))
+        pb = client_event_to_pb(value, self._seq)
+        if isinstance(value, StartRequest):
+            self.start = pb.start
+        else:
+            self.sent[self._seq] = pb
+        await write(self.call, pb)
 
     async def send_raw(self, pb: session_pb2.ClientEvent) -> None:
         await self.call.write(pb)
@@ -45,6 +58,7 @@ class RawSession:
         if pb is grpc.aio.EOF:
             return None
         event = from_server_event(pb)
+        self.messages.append(pb)
         self.events.append(event)
         return event
 
@@ -61,6 +75,10 @@ class RawSession:
         while await self.next() is not None:
             pass
         return [e.report for e in self.events]
+
+    def broken(self) -> list[Violation]:
+        """What the stream, which is over, does not keep of the rules that always hold."""
+        return check(self.messages, self.start, self.sent)
 
     @property
     def kinds(self) -> list[str]:

@@ -93,6 +93,7 @@ def test_random_sessions_keep_the_rules(world: World, stories: list[Story]) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)  # 2,000 sessions take minutes, and more beside other work
 @settings(FUZZ, max_examples=2_000, derandomize=False)
 @given(stories=st.lists(STORIES, min_size=TOGETHER, max_size=TOGETHER))
 def test_many_random_sessions_keep_the_rules(world: World, stories: list[Story]) -> None:

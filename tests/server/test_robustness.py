@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.server.ambient import check
 from tests.server.harness import PROMPT, Harness, RawSession, Serve
 
 from asynclm.cml import schema_check
@@ -62,9 +61,7 @@ def call(name: str, body: str = "f()") -> tuple[ScriptStep, ...]:
 
 def sound(session: RawSession) -> None:
     """The stream keeps every rule that always holds."""
-    start = session.sent[1]
-    assert isinstance(start, StartRequest)
-    assert not (broken := check(session.events, start, session.sent)), "\n".join(map(str, broken))
+    assert not (broken := session.broken()), "\n".join(map(str, broken))
 
 
 async def opened(h: Harness, session: RawSession) -> Any:

@@ -164,6 +164,7 @@ class ModelInfo(_message.Message):
     BINDING_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
+    SCRIPTED_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name that Start.model takes."""
     engine: _builtins.str
@@ -173,6 +174,8 @@ class ModelInfo(_message.Message):
     max_sequences: _builtins.int
     """Sessions open at once."""
     vocab_size: _builtins.int
+    scripted_only: _builtins.bool
+    """It decodes nothing by itself: it plays scripts only."""
     @_builtins.property
     def binding(self) -> _types_pb2.Binding: ...
     @_builtins.property
@@ -189,10 +192,11 @@ class ModelInfo(_message.Message):
         binding: _types_pb2.Binding | None = ...,
         description: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         vocab_size: _builtins.int = ...,
+        scripted_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "context_length", b"context_length", "description", b"description", "engine", b"engine", "max_sequences", b"max_sequences", "name", b"name", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "context_length", b"context_length", "description", b"description", "engine", b"engine", "max_sequences", b"max_sequences", "name", b"name", "scripted_only", b"scripted_only", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from tests.server.ambient_report import Facts, Violations
-
-from asynclm.session import effects as fx
-from asynclm.session.state import FinishReason
-from asynclm.wire.values import ReceivedEvent
+from asynclm.v1 import types_pb2
+from asynclm_conformance.ambient.report import Event, Facts, Violations
 
 
 class Stops:
@@ -14,30 +11,31 @@ class Stops:
 
     def __init__(self, facts: Facts, found: Violations) -> None:
         self._require = found.require
-        self._stops = facts.start.stop
-        self._bytes = facts.started.binding.name == "bytes"
+        self._stops = [stop for stop in facts.start.stop if stop]
+        self._bytes = facts.bytes
         self._run = b""
         self._text = ""
         self._written: str | None = None
 
-    def see(self, event: ReceivedEvent) -> None:
-        report = event.report
-        if isinstance(report, fx.Tokens):
-            self._tokens(report)
-        elif isinstance(report, fx.InterruptCommitted):
-            self._nothing_after(report)
+    def see(self, event: Event) -> None:
+        """Takes one event."""
+        if event.kind == "tokens":
+            self._tokens(event)
+        elif event.kind == "interrupt_committed":
+            self._nothing_after(event)
             self._all_sent()
-        elif isinstance(report, fx.StateChanged | fx.Finished):
-            self._told(report)
+        elif event.kind in ("state_changed", "finished"):
+            self._told(event)
 
-    def _tokens(self, report: fx.Tokens) -> None:
-        if report.ids:
-            self._nothing_after(report)
-        if report.in_block is not None:
+    def _tokens(self, event: Event) -> None:
+        body = event.body
+        if event.units:
+            self._nothing_after(event)
+        if body.in_block:
             return
-        self._text += report.text
-        self._run += bytes(i for i in report.ids if i < 256)
-        broken = report.control is not None or report.end_of_sequence or not report.ids
+        self._text += body.text
+        self._run += bytes(i for i in body.ids if i < 256)
+        broken = body.control or body.end_of_sequence or not event.units
         if not broken:
             self._look()
         else:
@@ -70,15 +68,16 @@ class Stops:
     def _break(self) -> None:
         self._run, self._text = b"", ""
 
-    def _nothing_after(self, report: fx.Tokens | fx.InterruptCommitted) -> None:
-        kind = type(report).__name__
-        self._require(self._written is None, "SES-103", f"{kind} after {self._written!r} and before it was told")
+    def _nothing_after(self, event: Event) -> None:
+        told = self._written is None
+        self._require(told, "SES-103", f"{event.name} after {self._written!r} and before it was told")
 
-    def _told(self, report: fx.StateChanged | fx.Finished) -> None:
-        named = report.stop_string
+    def _told(self, event: Event) -> None:
+        named = event.body.stop_string if event.body.HasField("stop_string") else None
         self._require(named is None or named in self._stops, "SES-103", f"{named!r} is no stop string")
         if self._bytes:
             self._require(named == self._written, "SES-103", f"{named!r} is named, {self._written!r} was written")
-        if isinstance(report, fx.Finished) and report.reason is FinishReason.STOP_STRING:
-            self._require(named is not None, "SES-103", "STOP_STRING names none")
+        if event.kind == "finished":
+            stopped = event.body.reason == types_pb2.FINISH_REASON_STOP_STRING
+            self._require(not stopped or named is not None, "SES-103", "STOP_STRING names none")
         self._written = None

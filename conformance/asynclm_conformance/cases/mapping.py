@@ -1,0 +1,97 @@
+"""From YAML to protobuf messages: fields by their proto names, enum values without prefix, nothing unknown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from asynclm_conformance.cases.errors import CaseError
+
+_M = TypeVar("_M", bound=Message)
+_ANY_JSON = ("google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue")
+
+
+def to_message(value: Any, kind: type[_M], place: str) -> _M:
+    """A message out of what YAML holds.
+
+    Raises:
+        CaseError: a key or an enum value is unknown, or a value has another type.
+    """
+    try:
+        return json_format.ParseDict(canonical(value, _descriptor(kind), place), kind())
+    except json_format.ParseError as error:
+        raise CaseError(f"{place}: {error}") from None
+
+
+def _descriptor(kind: type[Message]) -> Descriptor:
+    found: Any = kind.DESCRIPTOR
+    return found  # type: ignore[no-any-return]
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """A message as a mapping by proto names, fields without presence written out."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def canonical(value: Any, descriptor: Descriptor, place: str) -> Any:
+    """The same value with enum values written in full.
+
+    Raises:
+        CaseError: a key or an enum value is unknown.
+    """
+    if descriptor.full_name in _ANY_JSON:
+        return value
+    if not isinstance(value, Mapping):
+        raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+    fields = descriptor.fields_by_name
+    out: dict[str, Any] = {}
+    for key, entry in value.items():
+        if key not in fields:
+            raise CaseError(f"{place}: unknown key {key!r}; allowed: {', '.join(sorted(fields))}")
+        out[key] = _field(entry, fields[key], f"{place}.{key}")
+    return out
+
+
+def _field(value: Any, field: FieldDescriptor, place: str) -> Any:
+    if value is None:
+        return None
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        if not isinstance(value, Mapping):
+            raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+        entry = kind.fields_by_name["value"]
+        return {str(key): _one(item, entry, f"{place}.{key}") for key, item in value.items()}
+    if field.is_repeated:
+        if not isinstance(value, list):
+            raise CaseError(f"{place}: is {_cut(value)}; a list is expected")
+        return [_one(item, field, f"{place}[{number}]") for number, item in enumerate(value)]
+    return _one(value, field, place)
+
+
+def _one(value: Any, field: FieldDescriptor, place: str) -> Any:
+    if field.message_type is not None:
+        return canonical(value, field.message_type, place)
+    if field.enum_type is not None:
+        return _enum(value, field.enum_type, place)
+    return value
+
+
+def _enum(value: Any, enum: EnumDescriptor, place: str) -> str:
+    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
+    for name in (value, f"{prefix}{value}"):
+        if name in enum.values_by_name:
+            return str(name)
+    names = ", ".join(name.removeprefix(prefix) for name in enum.values_by_name)
+    raise CaseError(f"{place}: {_cut(value)} is no {enum.name}; allowed: {names}")
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,1 @@
+"""The command line. May import everything of the package; nothing imports it."""

@@ -1,0 +1,1 @@
+"""Judging what was played: pure functions from events and expectations to failures."""

@@ -1,0 +1,348 @@
+"""Plays one case: opens its sessions, takes its steps one by one, and lets each take full effect before the next."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+
+from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
+from asynclm.v1 import control_pb2, session_pb2
+from asynclm_conformance.cases.mapping import to_dict
+from asynclm_conformance.cases.model import MAIN, Case, SessionCase
+from asynclm_conformance.judge.events import describe, meets
+from asynclm_conformance.judge.matching import Difference, difference, fault_difference
+from asynclm_conformance.play import rpcs
+from asynclm_conformance.play.defaults import start_of
+from asynclm_conformance.play.faults import PlayError, RpcStatus, status_of
+from asynclm_conformance.play.log import WireLog
+from asynclm_conformance.play.stream import SessionStream
+from asynclm_conformance.play.target import Target
+
+_SPARE = 64
+"""Credit beyond the script that `rest` grants: for the ends of sequence that an exhausted script samples."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class PlayedSession:
+    """A session of a case, as it went.
+
+    Attributes:
+        case: what the case says of it.
+        stream: everything that was sent and came.
+        units: of each piece of its script, in order.
+        opened: whether Start was sent.
+        cut: how many events had come when the case's steps were over; the trace is about those.
+    """
+
+    case: SessionCase
+    stream: SessionStream
+    script_id: str = ""
+    units: tuple[int, ...] = ()
+    granted: int = 0
+    opened: bool = False
+    cut: int = 0
+
+    def through(self, line: int) -> int:
+        """The units that the script takes up to a line, this line included."""
+        return sum(units for piece, units in zip(self.case.pieces, self.units, strict=True) if piece.line <= line)
+
+
+@dataclass
+class Play:
+    """A case that was played."""
+
+    sessions: dict[str, PlayedSession]
+    log: WireLog
+    failures: list[results_pb2.Failure] = field(default_factory=list)
+
+
+class Player:
+    """Plays one case against a target.
+
+    Args:
+        target: the target.
+        case: the case.
+        patience_s: for how long anything that has to come is waited for.
+        seed: of the sessions of a live case.
+    """
+
+    def __init__(self, target: Target, case: Case, *, patience_s: float, seed: int = 0) -> None:
+        self._target = target
+        self._case = case
+        self._patience_s = patience_s
+        self._seed = seed
+        self._log = WireLog()
+        self._step = 0
+        self.play = Play({name: self._session(spec) for name, spec in case.sessions.items()}, self._log)
+
+    def _session(self, spec: SessionCase) -> PlayedSession:
+        stream = SessionStream(
+            self._target.inference, self._log, spec.name, patience_s=self._patience_s, answers=spec.spec.answers
+        )
+        return PlayedSession(spec, stream)
+
+    async def run(self) -> Play:
+        """Plays it to its end, or to where it cannot go on; what was wrong on the way is in the play's failures.
+
+        Raises:
+            CaseError: the case itself is at fault.
+        """
+        try:
+            if MAIN in self.play.sessions:
+                await self._open(self.play.sessions[MAIN])
+            for number, step in enumerate(self._case.steps, 1):
+                self._step = number
+                await self._take(step, number - 1)
+            self._step = 0
+            for session in self.play.sessions.values():
+                await self._end(session)
+        except PlayError as error:
+            self._fail(error.message, want=error.want, got=error.got, timed_out=error.timed_out)
+        finally:
+            for session in self.play.sessions.values():
+                session.cut = session.cut or len(session.stream.events)
+                await session.stream.close()
+        return self.play
+
+    # --- sessions --------------------------------------------------------------------------------------------
+
+    async def _open(self, session: PlayedSession) -> None:
+        session.opened = True
+        spec = session.case.spec
+        model = await self._load(session) if spec.script else ""
+        start = start_of(session.case, model)
+        if self._case.live:
+            start.sampling.seed = self._seed
+        stream = session.stream
+        await (stream.generate(start) if spec.generate else stream.open(start))
+        session.granted = start.credit
+        if spec.HasField("refused"):
+            status = await stream.end()
+            self._compare(spec.refused, status, session)
+            if stream.events:
+                self._fail("Start is refused, and yet something came", got=describe(stream.events[0]), on=session)
+        elif not stream.events:
+            raise PlayError("Start was refused", want="Started", got=str(stream.status))
+        elif not stream.events[0].HasField("started"):
+            raise PlayError("the first event is not Started", want="Started", got=describe(stream.events[0]))
+        else:
+            await self._settle(session)
+
+    async def _load(self, session: PlayedSession) -> str:
+        """Loads the script and returns the model's name."""
+        session.script_id = f"case-{next(_numbers)}"
+        pieces = session.case.pieces
+        request = scripted_model_pb2.LoadScriptRequest(id=session.script_id, steps=[piece.step for piece in pieces])
+        try:
+            answer = await self._target.scripts.LoadScript(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError as error:
+            raise PlayError("LoadScript failed", want="ids_per_step", got=str(status_of(error))) from None
+        if len(answer.ids_per_step) != len(pieces):
+            raise PlayError(
+                "LoadScript has to return a number for each step [SCR-003]",
+                want=f"{len(pieces)} numbers",
+                got=f"{len(answer.ids_per_step)}",
+            )
+        counts = zip(pieces, answer.ids_per_step, strict=True)
+        session.units = tuple(0 if piece.masked else count for piece, count in counts)
+        return f"script:{session.script_id}" + ("+weights" if session.case.spec.weights else "")
+
+    async def _settle(self, session: PlayedSession) -> None:
+        """Everything that the session was given has taken effect, or its stream has ended."""
+        await session.stream.probe()
+
+    async def _end(self, session: PlayedSession) -> None:
+        """Brings a session to its end, so that the whole of its stream can be judged."""
+        stream, spec = session.stream, session.case.spec
+        if not session.opened or spec.HasField("refused"):
+            return
+        ends_by_itself = bool(session.case.trace) and session.case.trace[-1].kind == "finished"
+        if spec.HasField("ends") or (ends_by_itself and stream.status is None and not stream.dropped):
+            await stream.end()
+        session.cut = len(stream.events)
+        if stream.open_for_writing and not stream.finished:
+            await stream.send(session_pb2.ClientEvent(finish=session_pb2.Finish()))
+        elif stream.status is None and not stream.finished and not stream.dropped:
+            await self._abort(stream.session_id)
+        if stream.status is None and not stream.dropped:
+            await stream.end()
+        elif stream.dropped and stream.session_id:
+            await self._abort(stream.session_id)
+
+    async def _abort(self, session_id: str) -> None:
+        request = control_pb2.AbortSessionsRequest(session_ids=[session_id])
+        try:
+            await self._target.control.AbortSessions(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError as error:
+            raise PlayError("AbortSessions failed", want="OK", got=str(status_of(error))) from None
+
+    # --- steps -----------------------------------------------------------------------------------------------
+
+    async def _take(self, step: suite_pb2.Step, index: int) -> None:
+        session = self.play.sessions.get(step.session or MAIN)
+        kind = step.WhichOneof("step")
+        if kind == "rpc":
+            await self._rpc(step.rpc)
+            return
+        assert session is not None, "a step is about a session that the case does not have"
+        if not session.opened:
+            await self._open(session)
+        stream = session.stream
+        match kind:
+            case "grant":
+                await self._grant(session, step.grant)
+            case "send":
+                await stream.send(step.send)
+            case "burst":
+                for event in step.burst.events:
+                    await stream.send(event)
+            case "probe":
+                await self._probe(session, step.probe)
+                return
+            case "advance":
+                await self._advance(session, step.advance.ms)
+            case "wait_for":
+                wanted = self._case.waits[index]
+                await stream.wait(
+                    lambda: any(meets(event, wanted) for event in stream.events), f"{wanted.kind} {dict(wanted.given)}"
+                )
+                return
+            case "half_close":
+                await stream.half_close()
+            case "drop":
+                stream.drop()
+            case "resume":
+                await self._resume(session, step.resume)
+        if not step.at_once:
+            await self._settle(session)
+
+    async def _grant(self, session: PlayedSession, grant: suite_pb2.Step.Grant) -> None:
+        match grant.WhichOneof("amount"):
+            case "through":
+                tokens = session.through(grant.through) - session.granted
+            case "tokens":
+                tokens = grant.tokens
+            case _:
+                tokens = sum(session.units) - session.granted + _SPARE
+        session.granted += max(tokens, 0)
+        if tokens or grant.WhichOneof("amount") == "tokens":
+            await session.stream.send(session_pb2.ClientEvent(grant=session_pb2.Grant(tokens=tokens)))
+
+    async def _probe(self, session: PlayedSession, expected: suite_pb2.Step.Expected) -> None:
+        answer = await session.stream.probe()
+        if answer is None:
+            raise PlayError("the session is over", want="Probed", got=str(session.stream.status))
+        given = to_dict(expected)
+        found = to_dict(answer)
+        for name in ("state", "credit", "paused", "queued"):
+            if expected.HasField(name) and given[name] != found.get(name):
+                self._fail(f"Probed.{name}", want=f"{given[name]}", got=f"{found.get(name, 'absent')}", on=session)
+        if expected.unresolved or expected.all_resolved:
+            want, got = sorted(expected.unresolved), sorted(answer.unresolved)
+            if want != got:
+                self._fail("Probed.unresolved", want=f"{want}", got=f"{got}", on=session)
+
+    async def _advance(self, session: PlayedSession, ms: int) -> None:
+        request = scripted_model_pb2.AdvanceRequest(session_id=session.stream.session_id, ms=ms)
+        try:
+            answer = await self._target.scripts.Advance(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError as error:
+            raise PlayError("Advance failed", want="OK", got=str(status_of(error))) from None
+        self._log.note(session.case.name, f"Advance {ms} ms -> now {answer.now_ms} ms")
+        last = answer.last_event_seq
+        if not session.stream.dropped:  # what was due has been emitted before Advance returned [SCR-023]
+            await session.stream.wait(
+                lambda: self._seen(session) >= last, f"event {last}, emitted before Advance returned"
+            )
+
+    @staticmethod
+    def _seen(session: PlayedSession) -> int:
+        return session.stream.events[-1].sequence if session.stream.events else 0
+
+    async def _resume(self, session: PlayedSession, resume: suite_pb2.Step.Resume) -> None:
+        old = session.stream
+        before = len(old.events)
+        first = old.take_aside() if resume.HasField("first_ends") else None
+        await old.resume(resume.last_event_seq if resume.HasField("last_event_seq") else None)
+        if resume.HasField("refused"):
+            self._compare(resume.refused, await old.end(), session)
+            return
+        if old.status is not None and not old.resumed:
+            raise PlayError("Resume was refused", want="Resumed", got=str(old.status))
+        if first is not None:
+            self._compare(resume.first_ends, await self._ended(first), session)
+        if resume.HasField("replayed"):
+            await self._settle(session)
+            got = old.replayed
+            if got != resume.replayed:
+                self._fail("events sent again", want=f"{resume.replayed}", got=f"{got} (of {before})", on=session)
+
+    async def _ended(self, stream: asyncio.Task[RpcStatus]) -> RpcStatus:
+        try:
+            return await asyncio.wait_for(asyncio.shield(stream), self._patience_s)
+        except TimeoutError:
+            raise PlayError(
+                "the stream that another has replaced does not end", want="its end", got="nothing", timed_out=True
+            ) from None
+
+    async def _rpc(self, rpc: suite_pb2.Rpc) -> None:
+        places = {name: session.stream.session_id for name, session in self.play.sessions.items()}
+        places |= {f"{name}.script": session.script_id for name, session in self.play.sessions.items()}
+        where = f"{self._case.name}, step {self._step}"
+        request = rpcs.request_of(rpc, places, where)
+        given = rpcs.response_given(rpc, places, where)
+
+        async def once() -> Difference | None:
+            status, response = await rpcs.call(self._target.channel, rpc, request, self._log, self._patience_s)
+            if rpc.HasField("fails"):
+                return fault_difference(rpc.fails, status)
+            if status.code != "OK" or response is None:
+                return f"{rpc.method} failed", "OK", str(status)
+            return difference(given, to_dict(response), rpc.method)
+
+        wrong = await (self._until_none(once) if rpc.eventually else once())
+        if wrong is not None:
+            message, want, got = wrong
+            self._fail(message, want=want, got=got)
+
+    async def _until_none(
+        self, once: Callable[[], Awaitable[tuple[str, str, str] | None]]
+    ) -> tuple[str, str, str] | None:
+        """Asks again and again, for as long as anything is waited for; each answer is a round trip."""
+        wrong: Difference | None = None
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while (wrong := await once()) is not None:
+                    pass
+        except TimeoutError:
+            return wrong
+        return None
+
+    # --- failures --------------------------------------------------------------------------------------------
+
+    def _compare(self, fault: suite_pb2.Fault, status: RpcStatus, session: PlayedSession) -> None:
+        wrong = fault_difference(fault, status)
+        if wrong is not None:
+            message, want, got = wrong
+            self._fail(message, want=want, got=got, on=session)
+
+    def _fail(
+        self, message: str, *, want: str = "", got: str = "", on: PlayedSession | None = None, timed_out: bool = False
+    ) -> None:
+        self.play.failures.append(
+            results_pb2.Failure(
+                requirement=self._case.message.verifies[0] if self._case.message.verifies else "",
+                message=message,
+                want=want,
+                got=got,
+                session=on.case.name if on is not None else "",
+                step=self._step,
+                timed_out=timed_out,
+            )
+        )

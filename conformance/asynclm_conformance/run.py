@@ -1,0 +1,180 @@
+"""A run: every chosen case is played and judged, several at a time, and each has one result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
+from asynclm_conformance.cases.errors import CaseError
+from asynclm_conformance.judge.case import judge
+from asynclm_conformance.judge.witness import witnessed
+from asynclm_conformance.play.faults import TargetGoneError, status_of
+from asynclm_conformance.play.player import Play, Player
+from asynclm_conformance.play.target import Target
+from asynclm_conformance.selection import Choice
+
+DEFAULT_TRIES = 8
+"""Runs of a live case that names no number."""
+
+Report = Callable[[results_pb2.CaseResult], None]
+
+
+class Runner:
+    """Runs cases against a target.
+
+    Args:
+        target: the target.
+        jobs: cases that are played at the same time.
+        patience_s: for how long anything that has to come is waited for.
+        keep_wire: whether the wire of cases that passed is kept, too.
+        report: is given each result as it is there.
+    """
+
+    def __init__(self, target: Target, *, jobs: int, patience_s: float, keep_wire: bool, report: Report) -> None:
+        self._target = target
+        self._jobs = jobs
+        self._patience_s = patience_s
+        self._keep_wire = keep_wire
+        self._report = report
+
+    async def run(self, choices: Sequence[Choice]) -> list[results_pb2.CaseResult]:
+        """Runs them all; cases that need the whole server come last, one by one.
+
+        Raises:
+            TargetGoneError: the target has ended, or does not answer any more.
+        """
+        beside = [choice for choice in choices if not choice.case.message.exclusive]
+        alone = [choice for choice in choices if choice.case.message.exclusive]
+        results = await self._all(beside, self._jobs)
+        return results + await self._all(alone, 1)
+
+    async def _all(self, choices: Sequence[Choice], jobs: int) -> list[results_pb2.CaseResult]:
+        slots = asyncio.Semaphore(jobs)
+
+        async def one(choice: Choice) -> results_pb2.CaseResult:
+            async with slots:
+                result = await self._one(choice)
+                self._report(result)
+                return result
+
+        tasks = [asyncio.create_task(one(choice)) for choice in choices]
+        try:
+            return list(await asyncio.gather(*tasks))
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def _one(self, choice: Choice) -> results_pb2.CaseResult:
+        case = choice.case
+        result = results_pb2.CaseResult(
+            case=case.name,
+            title=case.message.title,
+            level=case.level,
+            feature=case.message.feature,
+            verifies=case.message.verifies,
+            script=_script(case.message),
+        )
+        if choice.skip:
+            result.verdict, result.reason = results_pb2.VERDICT_SKIP, choice.skip
+            return result
+        if choice.untestable:
+            result.failures.add(requirement=_first(case.message.verifies), message=choice.untestable)
+            return _judged(result, choice)
+        began = time.monotonic()
+        try:
+            await (self._live(choice, result) if case.live else self._scripted(choice, result))
+        except CaseError as error:
+            result.verdict, result.reason = results_pb2.VERDICT_ERROR, str(error)
+            return result
+        finally:
+            result.seconds = round(time.monotonic() - began, 4)
+        if result.failures:
+            await self._target.still_there()
+        return _judged(result, choice)
+
+    async def _scripted(self, choice: Choice, result: results_pb2.CaseResult) -> None:
+        play = await Player(self._target, choice.case, patience_s=self._patience_s).run()
+        self._take(choice, play, result)
+
+    async def _live(self, choice: Choice, result: results_pb2.CaseResult) -> None:
+        """Tries until everything has been seen that the case names, or the tries are used up."""
+        live = choice.case.message.live
+        seen: set[suite_pb2.Witness.ValueType] = set()
+        for number in range(1, (live.tries or DEFAULT_TRIES) + 1):
+            play = await Player(self._target, choice.case, patience_s=self._patience_s, seed=number).run()
+            del result.wire[:]
+            self._take(choice, play, result)
+            result.tries = number
+            for session in play.sessions.values():
+                seen |= witnessed(session.stream.events)
+            if result.failures or set(live.witness) <= seen:
+                break
+        result.witnessed.extend(sorted(seen))
+        missing = [suite_pb2.Witness.Name(kind) for kind in live.witness if kind not in seen]
+        if missing and not result.failures:
+            names = ", ".join(name.removeprefix("WITNESS_") for name in missing)
+            result.failures.add(
+                requirement=_first(choice.case.message.verifies),
+                message="not exercised",
+                want=names,
+                got=f"not seen in {result.tries} tries",
+            )
+
+    def _take(self, choice: Choice, play: Play, result: results_pb2.CaseResult) -> None:
+        failures = judge(choice.case, play)
+        result.failures.extend(failures)
+        if failures or self._keep_wire:
+            result.wire.extend(play.log.exchanges)
+
+
+async def reset(target: Target) -> None:
+    """Forgets the scripts of earlier runs; a target without scripted models has none.
+
+    Raises:
+        TargetGoneError: it does not answer.
+    """
+    with contextlib.suppress(asyncio.CancelledError):
+        try:
+            await target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=10.0)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise TargetGoneError(f"the target does not answer: {status_of(error)}") from None
+
+
+def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseResult:
+    """Gives a result its verdict."""
+    failed = bool(result.failures)
+    if choice.known is not None and not choice.flaky:
+        result.verdict = results_pb2.VERDICT_XFAIL if failed else results_pb2.VERDICT_STALE
+        result.reason = choice.known if failed else f"listed as known to fail, but passes: {choice.known}"
+    elif choice.known is not None and failed:
+        result.verdict, result.reason = results_pb2.VERDICT_XFAIL, choice.known
+    elif not failed:
+        result.verdict = results_pb2.VERDICT_PASS
+    elif result.level == suite_pb2.LEVEL_MUST:
+        result.verdict = results_pb2.VERDICT_FAIL
+    else:
+        result.verdict = results_pb2.VERDICT_WARN
+    return result
+
+
+def _script(case: suite_pb2.Case) -> list[str]:
+    lines = []
+    for line in case.main.script:
+        which = line.WhichOneof("line")
+        text = {"cml": line.cml, "text": f"{line.text!r} (literal)", "end": "<end of sequence>"}.get(
+            which or "", f"<{which}>"
+        )
+        lines.append(f"{text} (masked)" if line.masked else text)
+    return lines
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ids[0] if ids else ""

@@ -12,10 +12,9 @@ export const isReserved = (word) => RESERVED.has(word);
 
 /** A body outside its language; `error` is its class in the table of [CML-066]. */
 export class BodyError extends Error {
-  constructor(error, message, functionName) {
+  constructor(error, message) {
     super(message);
     this.error = error;
-    this.functionName = functionName;
   }
 }
 
@@ -41,15 +40,15 @@ export function parseBody(language, text) {
 /** The checks that come after parsing. */
 function checked(body, repeatedKey) {
   if (repeatedKey !== undefined) {
-    throw new BodyError('repeated_argument', `the key ${JSON.stringify(repeatedKey)} stands twice`, body.function);
+    throw new BodyError('repeated_argument', `the key ${JSON.stringify(repeatedKey)} stands twice`);
   }
   const names = new Set();
   for (const { name, ref } of body.arguments) {
     if (ref !== undefined && isReserved(ref)) {
-      throw new BodyError('reserved_id', `${ref} is a reserved word and no id to refer to`, body.function);
+      throw new BodyError('reserved_id', `${ref} is a reserved word and no id to refer to`);
     }
     if (name !== undefined && names.has(name)) {
-      throw new BodyError('repeated_argument', `the argument ${name} is given twice`, body.function);
+      throw new BodyError('repeated_argument', `the argument ${name} is given twice`);
     }
     names.add(name);
   }

@@ -179,13 +179,14 @@ export class Calls {
       this.#resolveCancelled(call, origin === 'MODEL' ? 'by cml.cancel' : 'by the client');
     }
     const found = outcome === 'NOT_FOUND' ? {} : { index: call.index, id: call.id };
+    const tool = this.#core.settings.tools.get(call?.function); // [CALL-076]
     this.#core.effects.add('cancelled', {
       cancel_outcome: {
         ...found,
         outcome: `OUTCOME_${outcome}`,
         origin: `CANCEL_ORIGIN_${origin}`,
-        side_effects: call?.tool?.sideEffects,
-        idempotent: call?.tool?.idempotent,
+        side_effects: tool?.sideEffects,
+        idempotent: tool?.idempotent,
         client_seq: clientSeq,
       },
     });
@@ -245,10 +246,12 @@ export class Calls {
       if (call.resolved) call.reason = call.interrupt.reason;
       else if (cancel && (!call.dispatched || call.tool.cancellable)) {
         if (call.dispatched) this.#requestStop(call, origin);
-        this.#mark(call, 'cancelled', cancelledPayload(call, 'since the session ended'));
+        call.result = 'CANCELLED';
+        call.payload = cancelledPayload(call, 'since the session ended');
         call.reason = 'CANCELLED_AT_END';
       } else call.reason = 'DETACHED';
-      this.#settle(call, call.id === undefined ? 'NOT_AWAITED' : 'UNDELIVERED', 'left');
+      if (call.id === undefined) this.#settle(call, 'NOT_AWAITED', 'dispatched');
+      else this.#settle(call, 'UNDELIVERED', 'left');
     }
   }
 
@@ -256,9 +259,14 @@ export class Calls {
     call.settled = true;
     call.delivery = delivery;
     call.settledMs = this.#core.clock.now;
-    this.#core.effects.add(place, { call_settled: { row: callRow(call) } });
+    call.row = callRow(call); // It stays as it is from now on.
+    this.#core.effects.add(place, { call_settled: { row: call.row } });
   }
 }
 
 const cancelledPayload = (call, how) =>
-  problem('cancelled', `the call ${call.id ?? call.index} of ${call.function} was cancelled ${how}; it has no result`, false); // [CALL-077]
+  problem(
+    'cancelled',
+    `the call ${call.id ?? call.index} of ${call.function} was cancelled ${how}; it has no result`,
+    false,
+  ); // [CALL-077]

@@ -74,7 +74,12 @@ export function scriptedModel(sessions, scripts) {
   return {
     LoadScript: unary((request) => {
       if ((request.model ?? MODEL) !== MODEL) {
-        throw fault('NOT_FOUND', 'UNKNOWN_MODEL', `model: there is no ${cut(request.model)}; there is ${MODEL}`, 'model');
+        throw fault(
+          'NOT_FOUND',
+          'UNKNOWN_MODEL',
+          `model: there is no ${cut(request.model)}; there is ${MODEL}`,
+          'model',
+        );
       }
       return { ids_per_step: scripts.load(request) };
     }),

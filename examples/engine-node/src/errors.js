@@ -8,7 +8,8 @@ export { cut } from './cut.js';
 
 const { status: Status } = grpc;
 
-const DETAILS = protobuf.parse(`
+const DETAILS = protobuf.parse(
+  `
   syntax = "proto3";
   package google.rpc;
   message Any { string type_url = 1; bytes value = 2; }
@@ -16,7 +17,9 @@ const DETAILS = protobuf.parse(`
   message ErrorInfo { string reason = 1; string domain = 2; }
   message FieldViolation { string field = 1; string description = 2; }
   message BadRequest { repeated FieldViolation field_violations = 1; }
-`, { keepCase: true }).root;
+`,
+  { keepCase: true },
+).root;
 
 function any(name, value) {
   const type = DETAILS.lookupType(`google.rpc.${name}`);
@@ -69,6 +72,10 @@ export function statusOf(error) {
 /** Refuses a message that could not be decoded. */
 export function refuseUnreadable(request) {
   if (request.unreadable) {
-    throw fault('INVALID_ARGUMENT', 'UNREADABLE', 'the message cannot be read: it is damaged, or a text in it is not UTF-8');
+    throw fault(
+      'INVALID_ARGUMENT',
+      'UNREADABLE',
+      'the message cannot be read: it is damaged, or a text in it is not UTF-8',
+    );
   }
 }

@@ -45,7 +45,7 @@ function judge(core, event, call) {
   if (!message && source !== undefined && (!NAME.test(source) || isReserved(source))) {
     return ['BAD_SOURCE', `${cut(source)} is not the id of a call, @user, @system or @agent.NAME`];
   }
-  const refusal = message ? judgeMessage(event) : judgeResult(event, call);
+  const refusal = message ? judgeMessage(event) : judgeResult(core, event, call);
   if (refusal) return refusal;
   if (bytes(payload) > core.limits.max_payload_bytes) {
     return ['TOO_LARGE', `the payload has ${bytes(payload)} bytes; ${core.limits.max_payload_bytes} are allowed`];
@@ -62,12 +62,13 @@ function judgeMessage({ source, status }) {
   return status === 'ok' ? undefined : ['BAD_STATUS', `${source} has no status; ${status} was given`];
 }
 
-function judgeResult({ source, callIndex, status }, call) {
+function judgeResult(core, { source, callIndex, status }, call) {
   const name = cut(source ?? callIndex);
   if (!call) return ['UNKNOWN_ID', `no call of this session is ${name}`];
-  const builtIn = call.args && !call.tool;
-  if (builtIn) return ['NOT_OWNER', `the call ${name} is answered by the server`];
-  if (call.resolved || call.id === undefined) return ['ALREADY_RESOLVED', `nobody waits for a result of the call ${name}`];
+  const owned = core.settings.tools.has(call.function); // [CALL-050]
+  if (!owned) return ['NOT_OWNER', `the call ${name} is of no tool of the client`];
+  if (call.resolved || call.id === undefined)
+    return ['ALREADY_RESOLVED', `nobody waits for a result of the call ${name}`];
   if (!call.dispatched) return ['NOT_DISPATCHED', `the call ${name} is held and not dispatched yet`];
   if (status === 'timeout' || status === 'cancelled') return ['BAD_STATUS', `${status} is written by the engine only`];
   return undefined;
@@ -88,5 +89,7 @@ function shapeFault(status, payload) {
   const fits =
     (message === undefined || typeof message === 'string') &&
     (fraction === undefined || (typeof fraction === 'number' && fraction >= 0 && fraction <= 1));
-  return given && fits ? undefined : 'is not {"message": string, "fraction": number from 0 to 1}, one of the two at least';
+  return given && fits
+    ? undefined
+    : 'is not {"message": string, "fraction": number from 0 to 1}, one of the two at least';
 }

@@ -53,7 +53,12 @@ class Connection {
     const next = this.#lastSeq + 1;
     if (seq >= 1 && seq < next) return false;
     if (seq !== next) {
-      throw fault('INVALID_ARGUMENT', 'SEQUENCE_GAP', `client_seq: ${seq} came where ${next} was expected`, 'client_seq');
+      throw fault(
+        'INVALID_ARGUMENT',
+        'SEQUENCE_GAP',
+        `client_seq: ${seq} came where ${next} was expected`,
+        'client_seq',
+      );
     }
     return true;
   }

@@ -38,7 +38,8 @@ function bind({ function: name, arguments: given }, order) {
   const args = given.map((argument, i) => ({ ...argument, name: argument.name ?? order[i] }));
   const names = args.map((argument) => argument.name);
   if (names.includes(undefined)) {
-    const allowed = order.length > 0 ? `${order.length} positional arguments (${order.join(', ')})` : 'arguments by name only';
+    const allowed =
+      order.length > 0 ? `${order.length} positional arguments (${order.join(', ')})` : 'arguments by name only';
     return failure('syntax', `${name} takes ${allowed}`);
   }
   const twice = names.find((one, i) => names.indexOf(one) !== i);
@@ -94,7 +95,8 @@ const lost = ({ name, ref }, { status }) =>
     ? `the result of ${ref} has not the part that the argument ${name} asks for`
     : `the argument ${name} needs the result of ${ref}, which ended with ${status}`;
 
-const over = ({ name }, { max_argument_bytes: most }) => `the argument ${name} makes the arguments larger than ${most} bytes`;
+const over = ({ name }, { max_argument_bytes: most }) =>
+  `the argument ${name} makes the arguments larger than ${most} bytes`;
 
 /** Checks final arguments against the schema [CALL-021] and as copies [CALL-102]; returns the message of a failure. */
 export function checkArguments(tool, args, copies) {

@@ -89,7 +89,7 @@ export class Machine {
 
   /** The ledger so far. */
   get rows() {
-    return { calls: this.calls.all.map(callRow), interrupts: this.queue.accepted.map(interruptRow) };
+    return { calls: this.calls.all.map((call) => call.row ?? callRow(call)), interrupts: this.queue.accepted.map(interruptRow) };
   }
 
   // --- Inputs -------------------------------------------------------------------------------------------------------
@@ -186,7 +186,8 @@ export class Machine {
         this.#script.take();
         return this.input(() => this.#token(wanted.id));
       }
-      if (wanted.exhausted) return this.end('SCRIPT_END', { message: 'the script ran out where end of sequence is masked' });
+      if (wanted.exhausted)
+        return this.end('SCRIPT_END', { message: 'the script ran out where end of sequence is masked' });
       this.#script.skipStep();
       const name = controlOf(wanted.id) ?? (wanted.id === EOS ? 'end of sequence' : 'text');
       this.input(() => this.notice('MASKED', `the mask forbids ${name} here`));
@@ -237,7 +238,8 @@ export class Machine {
     const last = limited && stop === undefined ? this.text.flush() : ''; // Nothing comes that could complete it.
     this.#tokens(id, text + last, inBlock);
     if (stop === undefined) this.#goOn({ limited });
-    else if (this.settings.onEnd === 'KEEP') this.waits.rest('a stop string was written', { limited, stopString: stop });
+    else if (this.settings.onEnd === 'KEEP')
+      this.waits.rest('a stop string was written', { limited, stopString: stop });
     else this.finish('STOP_STRING', { stopString: stop }); // [SES-103] [SES-105]
   }
 
@@ -350,7 +352,8 @@ export class Machine {
       this.finish('CONTEXT_FULL', { message: 'the context has no room for another token' }); // [SES-075]
     }
     if (!this.halfClosed) return;
-    if (this.phase === 'IDLE') this.finish('STOP'); // [SES-084]
+    if (this.phase === 'IDLE')
+      this.finish('STOP'); // [SES-084]
     else if (this.paused || this.credit === 0) this.finish('FINISHED_BY_CLIENT'); // [SES-085]
   }
 
@@ -358,7 +361,14 @@ export class Machine {
     for (const nonce of this.#probes.splice(0)) {
       const { credit, paused } = this;
       const unresolved = this.calls.unresolved.map((call) => call.id);
-      const probed = { nonce, state: `STATE_${this.state}`, credit, paused, queued: this.queue.waiting.length, unresolved };
+      const probed = {
+        nonce,
+        state: `STATE_${this.state}`,
+        credit,
+        paused,
+        queued: this.queue.waiting.length,
+        unresolved,
+      };
       this.effects.add('probed', { probed });
     }
   }

@@ -4,7 +4,8 @@ import { BodyError, NAME, isReserved, parseBody } from './body.js';
 import { cut } from './cut.js';
 
 const SPACE = ' \t\r\n';
-const SOURCE = /^(@user|@system|@runtime|@agent\.[A-Za-z_][A-Za-z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_]{0,63})(?::(ok|error|partial|progress|cancelled|timeout))?$/;
+const SOURCE =
+  /^(@user|@system|@runtime|@agent\.[A-Za-z_][A-Za-z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_]{0,63})(?::(ok|error|partial|progress|cancelled|timeout))?$/;
 const OPENING = { CALL: 'call', INTR: 'interrupt', TRAP: 'trap' };
 
 /** White space taken away where CML ignores it [CML-004]. */
@@ -87,8 +88,7 @@ export class Parser {
       return { kind, ...outcome, ...this.#read(kind, parts) };
     } catch (error) {
       if (!(error instanceof Malformed || error instanceof BodyError)) throw error;
-      const name = error.functionName ?? '';
-      const more = kind === 'call' ? { ...outcome, function: name, faultOfId: error instanceof BadId } : {};
+      const more = kind === 'call' ? { ...outcome, faultOfId: error instanceof BadId } : {};
       return { kind: 'malformed', block: kind, error: error.error, message: error.message, ...more };
     }
   }
@@ -146,7 +146,9 @@ function readSource(text) {
 /** Reads the condition of a trap, without white space around it. */
 function readTrap(text) {
   const bad = new Malformed('bad_trap', `${cut(text)} is no condition: [all|any] id, … [within seconds]`);
-  const words = text.split(/([ \t\r\n]*,[ \t\r\n]*|[ \t\r\n]+)/).map((word) => (/^\s*,\s*$/.test(word) ? ',' : trim(word)));
+  const words = text
+    .split(/([ \t\r\n]*,[ \t\r\n]*|[ \t\r\n]+)/)
+    .map((word) => (/^\s*,\s*$/.test(word) ? ',' : trim(word)));
   const tokens = words.filter((word) => word !== '');
   if (text.startsWith(',') || text.endsWith(',')) throw bad;
   let quantifier;

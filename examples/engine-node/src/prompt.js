@@ -31,7 +31,9 @@ function fromIds(ids) {
 }
 
 function fromMessages(start, settings) {
-  const size = start.messages.flatMap(({ parts }) => parts).reduce((sum, part) => sum + bytes(part[part.part] ?? ''), 0);
+  const size = start.messages
+    .flatMap(({ parts }) => parts)
+    .reduce((sum, part) => sum + bytes(part[part.part] ?? ''), 0);
   const { max_prompt_bytes: most } = SERVER_LIMITS;
   if (size > most) throw badField('messages', `${size} bytes; ${most} are allowed`);
   const ids = encode(instructions(start.tools, settings));
@@ -49,7 +51,9 @@ function fromMessages(start, settings) {
 
 function instructions(tools, { instructions: which, bodyLanguage }) {
   if (which === 'NONE') return '';
-  const list = tools.map(({ name, description = '', parameters_json: schema = '{}' }) => `${name} ${schema} ${description}\n`);
+  const list = tools.map(
+    ({ name, description = '', parameters_json: schema = '{}' }) => `${name} ${schema} ${description}\n`,
+  );
   return `${which === 'FULL' ? HOW_TO : ''}Bodies are in ${bodyLanguage}. Functions:\n${list.join('')}`;
 }
 
@@ -65,7 +69,8 @@ function parseCml(text, bodyLanguage, field) {
   const parser = new Parser(bodyLanguage, { textForm: true });
   const blocks = [];
   const read = (items, position) => {
-    for (const item of items) blocks.push(...(typeof item === 'string' ? parser.text(item) : parser.control(item.control)));
+    for (const item of items)
+      blocks.push(...(typeof item === 'string' ? parser.text(item) : parser.control(item.control)));
     check(blocks.at(-1), field, position);
   };
   let position = 0;

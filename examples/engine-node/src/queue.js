@@ -82,7 +82,8 @@ export class Queue {
 
   /** How many of the queued interrupts count against `max_queued` [LIM-008]. */
   get bounded() {
-    return this.waiting.filter(({ call, source, status }) => (call ? !isTerminal(status) : source !== '@runtime')).length;
+    return this.waiting.filter(({ call, source, status }) => (call ? !isTerminal(status) : source !== '@runtime'))
+      .length;
   }
 
   /** What the next safe point commits, in its order [INT-040] [INT-041]. */

@@ -19,7 +19,13 @@ function linearPattern(pattern) {
 }
 linearPattern.code = 'linearPattern';
 
-const OPTIONS = { strict: false, validateFormats: false, validateSchema: false, meta: false, code: { regExp: linearPattern } };
+const OPTIONS = {
+  strict: false,
+  validateFormats: false,
+  validateSchema: false,
+  meta: false,
+  code: { regExp: linearPattern },
+};
 
 /** A schema that is refused; `path` is where in it. */
 export class SchemaError extends Error {
@@ -36,7 +42,8 @@ function* subschemas(schema, path = '') {
     if (NOT_SCHEMAS.has(key)) continue;
     const named = NAMES_TO_SCHEMAS.has(key) || Array.isArray(value);
     const inner = named && typeof value === 'object' && value !== null ? Object.entries(value) : [[undefined, value]];
-    for (const [name, sub] of inner) yield* subschemas(sub, name === undefined ? `${path}/${key}` : `${path}/${key}/${name}`);
+    for (const [name, sub] of inner)
+      yield* subschemas(sub, name === undefined ? `${path}/${key}` : `${path}/${key}/${name}`);
   }
 }
 
@@ -59,14 +66,18 @@ function checkReferences(schema) {
       const target = sub[key];
       if (typeof target !== 'string' || target === '#' || names.has(target)) continue;
       const found = target.startsWith('#/') ? pointed(schema, target.slice(1)) : undefined;
-      if (found === undefined) throw new SchemaError(`${path}/${key}`, `${cut(target)} leads to no schema inside this one`);
+      if (found === undefined)
+        throw new SchemaError(`${path}/${key}`, `${cut(target)} leads to no schema inside this one`);
     }
   }
 }
 
 function checkPatterns(schema) {
   for (const [sub, path] of subschemas(schema)) {
-    const patterns = [...Object.keys(Object(sub.patternProperties)), ...(typeof sub.pattern === 'string' ? [sub.pattern] : [])];
+    const patterns = [
+      ...Object.keys(Object(sub.patternProperties)),
+      ...(typeof sub.pattern === 'string' ? [sub.pattern] : []),
+    ];
     for (const pattern of patterns) {
       try {
         linearPattern(pattern);
@@ -85,7 +96,8 @@ function readCopies(schema) {
     if (!Object.hasOwn(sub, 'x-asynclm-copy')) continue;
     const parameter = Object.entries(Object(schema.properties)).find(([, value]) => value === sub)?.[0];
     const from = sub['x-asynclm-copy'];
-    if (!COPY.includes(from)) throw new SchemaError(path, `x-asynclm-copy is ${cut(JSON.stringify(from))}, not ${COPY.join(', ')}`);
+    if (!COPY.includes(from))
+      throw new SchemaError(path, `x-asynclm-copy is ${cut(JSON.stringify(from))}, not ${COPY.join(', ')}`);
     if (parameter === undefined || sub.type !== 'string') {
       throw new SchemaError(path, 'x-asynclm-copy stands elsewhere than in the schema of a parameter of type string');
     }

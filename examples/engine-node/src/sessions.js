@@ -36,7 +36,8 @@ export class Sessions {
 
   find(id) {
     const session = this.#byId.get(id);
-    if (!session) throw fault('NOT_FOUND', 'UNKNOWN_SESSION', 'session_id: there is no such session, or it is no longer kept');
+    if (!session)
+      throw fault('NOT_FOUND', 'UNKNOWN_SESSION', 'session_id: there is no such session, or it is no longer kept');
     return session;
   }
 

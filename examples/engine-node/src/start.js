@@ -17,7 +17,7 @@ export function enumValue(value, prefix, absent, field) {
 
 /** What a session is started with: the settings of its machine, and those of its stream. */
 export function readStart(start) {
-  if ((start.messages.length > 0) === (start.prompt_ids !== null && start.prompt_ids !== undefined)) {
+  if (start.messages.length > 0 === (start.prompt_ids !== null && start.prompt_ids !== undefined)) {
     throw badField('messages', 'exactly one of messages and prompt_ids is given, and not empty'); // [WIRE-013]
   }
   const bodyLanguage = enumValue(start.body_language, 'BODY_LANGUAGE', 'PYTHON_CALL', 'body_language').toLowerCase();
@@ -46,27 +46,31 @@ export function readStart(start) {
 }
 
 function between(value, least, most, field) {
-  if (value < least || value > most) throw badField(field, `${value} is not ${most === Infinity ? `${least} or more` : `between ${least} and ${most}`}`);
+  if (value < least || value > most)
+    throw badField(field, `${value} is not ${most === Infinity ? `${least} or more` : `between ${least} and ${most}`}`);
   return value;
 }
 
 function readConstraints({ constraints: asked, gate_end: gateEnd = false }) {
   const constraints = enumValue(asked, 'CONSTRAINTS', 'GATES', 'constraints'); // [SES-019]
   if (constraints === 'GRAMMAR') throw unsupported('constraints', 'GRAMMAR is not offered; NONE, STATIC and GATES are');
-  if (gateEnd && !includes(constraints, 'GATES')) throw badField('gate_end', `goes with GATES, not with ${constraints}`);
+  if (gateEnd && !includes(constraints, 'GATES'))
+    throw badField('gate_end', `goes with GATES, not with ${constraints}`);
   return { constraints, gateEnd };
 }
 
 /** What is beyond the capabilities is refused by its field [WIRE-003]. */
 function refuseWhatIsNotOffered({ sampling, server_tools: serverTools }) {
   const [name] = serverTools?.names ?? [];
-  if (name !== undefined) throw unsupported('server_tools.names', `there is no tool ${cut(name)}: this server has none`);
+  if (name !== undefined)
+    throw unsupported('server_tools.names', `there is no tool ${cut(name)}: this server has none`);
   if (!sampling) return;
   if (sampling.top_logprobs > 0 && !sampling.logprobs) throw badField('sampling.top_logprobs', 'needs logprobs'); // [LIM-016]
   if (sampling.logprobs) throw unsupported('sampling.logprobs', 'log-probabilities are not offered (LOGPROBS)');
   const neutral = { repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0 };
   for (const [field, value] of Object.entries(neutral)) {
-    if ((sampling[field] ?? value) !== value) throw unsupported(`sampling.${field}`, 'penalties are not offered (PENALTIES)');
+    if ((sampling[field] ?? value) !== value)
+      throw unsupported(`sampling.${field}`, 'penalties are not offered (PENALTIES)');
   }
 }
 
@@ -74,7 +78,8 @@ function refuseWhatIsNotOffered({ sampling, server_tools: serverTools }) {
 function checkSampling(sampling) {
   if (!sampling) return;
   const { temperature = 0, top_k: topK = 0, top_p: topP = 1, min_p: minP = 0 } = sampling;
-  if (!(temperature >= 0 && temperature <= 5)) throw badField('sampling.temperature', `${temperature} is not between 0 and 5`);
+  if (!(temperature >= 0 && temperature <= 5))
+    throw badField('sampling.temperature', `${temperature} is not between 0 and 5`);
   if (topK < 0) throw badField('sampling.top_k', `${topK} is not 0 or more`);
   if (!(topP > 0 && topP <= 1)) throw badField('sampling.top_p', `${topP} is not above 0 and up to 1`);
   if (!(minP >= 0 && minP < 1)) throw badField('sampling.min_p', `${minP} is not between 0 and below 1`);

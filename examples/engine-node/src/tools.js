@@ -40,7 +40,8 @@ function readTool(spec, bodyLanguage, promptIsIds, field) {
   }
   spec.parameter_order.forEach((name, i) => {
     const at = `${field}.parameter_order[${i}]`;
-    if (!parameters.includes(name)) throw badTool(at, `${cut(name)} is no parameter; there are ${cut(parameters.join(', '))}`);
+    if (!parameters.includes(name))
+      throw badTool(at, `${cut(name)} is no parameter; there are ${cut(parameters.join(', '))}`);
     if (spec.parameter_order.indexOf(name) !== i) throw badTool(at, `${cut(name)} stands twice`);
   });
   if (promptIsIds && [...copies.values()].some((from) => from !== 'results')) {

@@ -21,11 +21,15 @@ export class Waits {
     core.queue.release();
     this.#trap = { quantifier, ids: [...new Set(ids)], withinMs, pending: core.calls.pending };
     core.effects.add('entered', {
-      trap_entered: { trap: { quantifier: quantifier && `QUANTIFIER_${quantifier.toUpperCase()}`, ids, within_ms: withinMs }, implicit },
+      trap_entered: {
+        trap: { quantifier: quantifier && `QUANTIFIER_${quantifier.toUpperCase()}`, ids, within_ms: withinMs },
+        implicit,
+      },
     });
     if (!implicit && this.#isEmpty()) this.#leaveEmpty();
     else if (this.#holds()) this.#exit('exited');
-    else if (withinMs === 0) this.#timeOut('exited'); // [TRAP-033]
+    else if (withinMs === 0)
+      this.#timeOut('exited'); // [TRAP-033]
     else {
       core.enter('TRAPPED');
       if (withinMs !== undefined) {
@@ -39,7 +43,7 @@ export class Waits {
     const core = this.#core;
     if (core.phase === 'TRAPPED' && this.#holds()) this.#exit('woken');
     else if (core.phase === 'DRAINING') this.#testDraining();
-    else if (core.phase === 'IDLE' && core.queue.wakes) this.#wake('woken', 'an interrupt arrived');
+    else if (core.phase === 'IDLE' && this.#wakes) this.#wake('woken', 'an interrupt arrived');
   }
 
   #holds() {
@@ -105,21 +109,22 @@ export class Waits {
     core.queue.release();
     core.text.boundary();
     if (onEnd === 'KEEP') {
-      if (core.queue.wakes) this.#wake('entered', 'something was queued', stopString); // [SES-041]
+      if (this.#wakes)
+        this.#wake('entered', 'something was queued', stopString); // [SES-041]
       else this.#settleDown('IDLE', why, stopString);
       return;
     }
-    if (onEnd === 'WAIT' && (this.#drained() || core.calls.unresolved.length > 0)) {
+    if (onEnd === 'WAIT' && (this.#wakes || core.calls.unresolved.length > 0)) {
       if (limited) core.finish('LENGTH', { message: 'max_new_tokens' });
-      else if (this.#drained()) this.#wake('entered', 'something was queued');
+      else if (this.#wakes) this.#wake('entered', 'something was queued');
       else this.#settleDown('DRAINING', why);
       return;
     }
     core.finish('STOP', { undelivered: onEnd === 'WAIT' ? 'SILENT_AT_END' : undefined });
   }
 
-  /** Whether something is queued that takes a session on after its end of sequence. */
-  #drained() {
+  /** Whether something is queued that would end a bare trap, and so wakes a session after its end of sequence. */
+  get #wakes() {
     const { queue, calls, settings } = this.#core;
     if (queue.hasMessage) return true;
     return queue.wakes && (settings.mode !== 'SYNC_PARALLEL' || calls.unresolved.length === 0); // [SES-063]
@@ -127,7 +132,7 @@ export class Waits {
 
   #testDraining() {
     const core = this.#core;
-    if (this.#drained()) this.#wake('woken', 'an interrupt arrived');
+    if (this.#wakes) this.#wake('woken', 'an interrupt arrived');
     else if (core.calls.unresolved.length === 0) core.finish('STOP', { undelivered: 'SILENT_AT_END' }); // [SES-043]
   }
 

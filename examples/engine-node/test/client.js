@@ -9,7 +9,7 @@ const CONTROLS = /\[(CALL|INTR|TRAP|END|HEAD)\]|<eos>/;
 /** Steps of a script out of text in which control tokens are spelled, and `<eos>`; one step for each token or text. */
 export function steps(script) {
   const found = [];
-  for (let rest = script; rest !== ''; ) {
+  for (let rest = script; rest !== '';) {
     const match = CONTROLS.exec(rest);
     if (!match || match.index > 0) found.push({ text: match ? rest.slice(0, match.index) : rest });
     if (match) found.push(match[1] ? { control: `CONTROL_TOKEN_${match[1]}` } : { end_of_sequence: {} });
@@ -49,7 +49,13 @@ export class Target {
   async session(script, start = {}) {
     const id = `s${(this.#loaded += 1)}`;
     await this.ask('LoadScript', { id, steps: steps(script) });
-    return this.open_session({ model: `script:${id}`, messages: USER, tools: TOOLS, constraints: 'CONSTRAINTS_NONE', ...start });
+    return this.open_session({
+      model: `script:${id}`,
+      messages: USER,
+      tools: TOOLS,
+      constraints: 'CONSTRAINTS_NONE',
+      ...start,
+    });
   }
 
   async open_session(start) {
@@ -65,7 +71,8 @@ const TOOLS = [
   { name: 'f', parameters_json: '{"type":"object"}', parameter_order: [] },
   {
     name: 'send',
-    parameters_json: '{"type":"object","properties":{"to":{"type":"string"}},"required":["to"],"additionalProperties":false}',
+    parameters_json:
+      '{"type":"object","properties":{"to":{"type":"string"}},"required":["to"],"additionalProperties":false}',
     cancellable: false,
   },
 ];

@@ -33,7 +33,11 @@ const TREES = {
   }),
   interrupt: ({ source, status, payload }) => ({ interrupt: { source, ...(status !== 'ok' && { status }), payload } }),
   trap: ({ quantifier, ids, withinMs }) => ({
-    trap: { ...(quantifier && { quantifier }), ...(ids.length && { ids }), ...(withinMs !== undefined && { within_ms: withinMs }) },
+    trap: {
+      ...(quantifier && { quantifier }),
+      ...(ids.length && { ids }),
+      ...(withinMs !== undefined && { within_ms: withinMs }),
+    },
   }),
 };
 
@@ -64,7 +68,10 @@ for (const { id, form, layer, language = 'python_call', input, ...want } of case
       const found = [...input].flatMap((character) => unescaper.push(character));
       if (want.held === undefined) found.push(...unescaper.end());
       const texts = plain(found).reduce(
-        (all, item) => (typeof item === 'string' && typeof all.at(-1) === 'string' ? [...all.slice(0, -1), all.at(-1) + item] : [...all, item]),
+        (all, item) =>
+          typeof item === 'string' && typeof all.at(-1) === 'string'
+            ? [...all.slice(0, -1), all.at(-1) + item]
+            : [...all, item],
         [],
       );
       assert.deepEqual(texts, want.items);

@@ -29,7 +29,10 @@ test('a call is emitted, dispatched, answered, and its result committed at the n
   const last = await s.until('finished');
   assert.deepEqual(words(last), ['interrupt_committed', 'call_settled', '" on<eos>"', 'finished']);
   const [committed] = find(last, 'interrupt_committed');
-  assert.deepEqual(committed.ids.filter((id) => id > 255), [257, 260, 259]);
+  assert.deepEqual(
+    committed.ids.filter((id) => id > 255),
+    [257, 260, 259],
+  );
   const { finished } = last.at(-1);
   assert.equal(finished.reason, 'FINISH_REASON_STOP');
   assert.equal(finished.calls[0].delivery, 'DELIVERY_DELIVERED');
@@ -53,7 +56,10 @@ test('references hold a call until what they name is resolved, and failures spre
   const script = '[CALL]a[HEAD]f()[END][CALL]b[HEAD]send(to=a.mail[1])[END][CALL]c[HEAD]send(to=b)[END]<eos>';
   const s = await target.session(script, { credit: 200 });
   const first = await s.rest();
-  assert.deepEqual(find(first, 'call_dispatched').map((call) => call.id), ['a']);
+  assert.deepEqual(
+    find(first, 'call_dispatched').map((call) => call.id),
+    ['a'],
+  );
   assert.equal(s.probed.state, 'STATE_DRAINING');
   s.interrupt('a', '{"mail": ["x", "k\\u0069m"]}');
   const second = await s.until('call_dispatched');
@@ -61,10 +67,13 @@ test('references hold a call until what they name is resolved, and failures spre
   assert.equal(second.at(-1).call_dispatched.arguments, '{"to":"k\\u0069m"}');
   s.interrupt('b', '{"type": "t", "message": "m", "retryable": false}', { status: 'STATUS_ERROR' });
   const accepted = find(await s.until('finished'), 'interrupt_accepted');
-  assert.deepEqual(accepted.map(({ source, status }) => [source, status]), [
-    ['b', 'STATUS_ERROR'],
-    ['c', 'STATUS_ERROR'],
-  ]);
+  assert.deepEqual(
+    accepted.map(({ source, status }) => [source, status]),
+    [
+      ['b', 'STATUS_ERROR'],
+      ['c', 'STATUS_ERROR'],
+    ],
+  );
 });
 
 test('a trap stops decoding until its condition holds', async () => {
@@ -76,11 +85,21 @@ test('a trap stops decoding until its condition holds', async () => {
   s.interrupt('a', '2');
   const events = await s.until('finished');
   const settled = ['interrupt_committed', 'call_settled'];
-  assert.deepEqual(words(events), ['interrupt_accepted', 'trap_exited', ...settled, ...settled, '"z<eos>"', 'finished']);
+  assert.deepEqual(words(events), [
+    'interrupt_accepted',
+    'trap_exited',
+    ...settled,
+    ...settled,
+    '"z<eos>"',
+    'finished',
+  ]);
 });
 
 test('the time of a trap runs on the manual clock', async () => {
-  const s = await target.session('[CALL]a[HEAD]f()[END][TRAP]a within 1.5[END]z', { limits: { max_call_time_ms: 2000 }, credit: 40 });
+  const s = await target.session('[CALL]a[HEAD]f()[END][TRAP]a within 1.5[END]z', {
+    limits: { max_call_time_ms: 2000 },
+    credit: 40,
+  });
   await s.rest();
   await s.advance(1499);
   assert.deepEqual(words(await s.rest()), []);
@@ -98,7 +117,10 @@ test('the time of a trap runs on the manual clock', async () => {
 test('empty traps are told to the model, and stall a session', async () => {
   const s = await target.session('[TRAP]x[END][TRAP][END][TRAP]all within 3[END]', UNLIMITED);
   const events = await s.until('finished');
-  assert.deepEqual(find(events, 'trap_exited').map(({ empty }) => empty), [true, true, true]);
+  assert.deepEqual(
+    find(events, 'trap_exited').map(({ empty }) => empty),
+    [true, true, true],
+  );
   assert.equal(events.at(-1).finished.reason, 'FINISH_REASON_STALLED');
 });
 
@@ -110,30 +132,57 @@ test('the mask consumes what it forbids and charges nothing', async () => {
 });
 
 test('malformed blocks are answered under their id, or by the engine', async () => {
-  const script = '[CALL]a[HEAD]f([END][CALL]1b[HEAD]f()[END][CALL]a[HEAD]f()[END][CALL]g()[END][CALL]c[HEAD]send()[END][END]';
+  const script =
+    '[CALL]a[HEAD]f([END][CALL]1b[HEAD]f()[END][CALL]a[HEAD]f()[END][CALL]g()[END][CALL]c[HEAD]send()[END][END]';
   const s = await target.session(script, { credit: 1000, on_end: 'ON_END_DETACH' });
   const { finished } = (await s.until('finished')).at(-1);
   const types = finished.interrupts.map(({ source, payload }) => [source, payload && JSON.parse(payload).type]);
-  assert.deepEqual(finished.calls.map(({ result }) => result), Array(5).fill('RESULT_ERROR'));
-  assert.deepEqual(types.map(([source]) => source), ['a', '@runtime', '@runtime', '@runtime', 'c']);
+  assert.deepEqual(
+    finished.calls.map(({ result }) => result),
+    Array(5).fill('RESULT_ERROR'),
+  );
+  assert.deepEqual(
+    types.map(([source]) => source),
+    ['a', '@runtime', '@runtime', '@runtime', 'c'],
+  );
 });
 
 test('a client is told why its interrupt was not taken', async () => {
   const s = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]f(x=a)[END][CALL]f()[END]', { credit: 36 });
   await s.rest();
-  s.interrupt('@runtime', 'x').interrupt('no', '1').interrupt('b', '1').interrupt('@user', 'x', { status: 'STATUS_ERROR' });
-  s.interrupt('a', '1', { status: 'STATUS_TIMEOUT' }).interrupt('a', '{').interrupt('a', '{}', { status: 'STATUS_PROGRESS' });
-  s.send({ interrupt: { call_index: 2, payload: '1' } }).interrupt('a', '1').interrupt('a', '2');
+  s.interrupt('@runtime', 'x')
+    .interrupt('no', '1')
+    .interrupt('b', '1')
+    .interrupt('@user', 'x', { status: 'STATUS_ERROR' });
+  s.interrupt('a', '1', { status: 'STATUS_TIMEOUT' })
+    .interrupt('a', '{')
+    .interrupt('a', '{}', { status: 'STATUS_PROGRESS' });
+  s.send({ interrupt: { call_index: 2, payload: '1' } })
+    .interrupt('a', '1')
+    .interrupt('a', '2');
   const events = await s.rest();
-  assert.deepEqual(find(events, 'interrupt_rejected').map(({ reason }) => reason.slice('REJECT_REASON_'.length)), [
-    'BAD_SOURCE', 'UNKNOWN_ID', 'NOT_DISPATCHED', 'BAD_STATUS', 'BAD_STATUS', 'BAD_PAYLOAD', 'BAD_PAYLOAD',
-    'ALREADY_RESOLVED', 'ALREADY_RESOLVED',
-  ]);
+  assert.deepEqual(
+    find(events, 'interrupt_rejected').map(({ reason }) => reason.slice('REJECT_REASON_'.length)),
+    [
+      'BAD_SOURCE',
+      'UNKNOWN_ID',
+      'NOT_DISPATCHED',
+      'BAD_STATUS',
+      'BAD_STATUS',
+      'BAD_PAYLOAD',
+      'BAD_PAYLOAD',
+      'ALREADY_RESOLVED',
+      'ALREADY_RESOLVED',
+    ],
+  );
   s.cancel();
 });
 
 test('calls are cancelled by the client and by the model', async () => {
-  const s = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]send(to="x")[END][CALL]c[HEAD]cml.cancel(id="a")[END]', { credit: 70 });
+  const s = await target.session(
+    '[CALL]a[HEAD]f()[END][CALL]b[HEAD]send(to="x")[END][CALL]c[HEAD]cml.cancel(id="a")[END]',
+    { credit: 70 },
+  );
   const [first] = find(await s.rest(), 'cancel_outcome');
   assert.deepEqual([first.outcome, first.origin], ['OUTCOME_CANCELLED', 'CANCEL_ORIGIN_MODEL']);
   for (const id of ['a', 'b', 'x']) s.send({ cancel_call: { id } });
@@ -145,7 +194,12 @@ test('calls are cancelled by the client and by the model', async () => {
 test('a stop string ends decoding and is not sent', async () => {
   const s = await target.session('one sto. stop two', { stop: ['stop', 'op'] });
   const events = await s.until('finished');
-  assert.equal(find(events, 'tokens').map(({ text }) => text).join(''), 'one sto. ');
+  assert.equal(
+    find(events, 'tokens')
+      .map(({ text }) => text)
+      .join(''),
+    'one sto. ',
+  );
   assert.equal(events.at(-1).finished.stop_string, 'stop');
 });
 
@@ -153,9 +207,14 @@ test('SYNC blocks after every named call; SYNC_PARALLEL dispatches at the trap',
   const s = await target.session('[CALL]a[HEAD]f()[END]x<eos>', { mode: 'EXECUTION_MODE_SYNC' });
   const entered = (await s.until('trap_entered')).at(-1).trap_entered;
   assert.deepEqual([entered.implicit, entered.trap.ids], [true, ['a']]);
-  const p = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][TRAP]any a, b[END]x<eos>', { mode: 'EXECUTION_MODE_SYNC_PARALLEL' });
+  const p = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][TRAP]any a, b[END]x<eos>', {
+    mode: 'EXECUTION_MODE_SYNC_PARALLEL',
+  });
   const dispatched = ['call_dispatched', 'call_dispatched', 'trap_entered'];
-  assert.deepEqual(words(await p.until('trap_entered')).slice(-4), ['any a, b[END]"', ...dispatched].map((word) => (word.endsWith('"') ? `"[TRAP]${word}` : word)));
+  assert.deepEqual(
+    words(await p.until('trap_entered')).slice(-4),
+    ['any a, b[END]"', ...dispatched].map((word) => (word.endsWith('"') ? `"[TRAP]${word}` : word)),
+  );
   p.interrupt('a', '1');
   assert.deepEqual(words(await p.rest()), ['interrupt_accepted']);
   s.cancel();
@@ -180,7 +239,9 @@ test('granularity and coalesce hold a safe point back', async () => {
   assert.deepEqual(words(await s.rest()), ['interrupt_accepted', '"rd "']);
   s.grant(1);
   assert.deepEqual(words(await s.rest()), ['interrupt_committed', '"h"']);
-  const c = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][TRAP]any a, b[END]x', { coalesce_ms: 100 });
+  const c = await target.session('[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][TRAP]any a, b[END]x', {
+    coalesce_ms: 100,
+  });
   await c.until('trap_entered');
   c.interrupt('a', '1');
   assert.deepEqual(words(await c.rest()), ['interrupt_accepted', 'trap_exited']);
@@ -193,7 +254,7 @@ test('granularity and coalesce hold a safe point back', async () => {
 test('a faulty event ends the stream with a status that names the field', async () => {
   const s = await target.session('x', HELD);
   s.send({ grant: { tokens: 0 } });
-  const { status } = (await s.next());
+  const { status } = await s.next();
   assert.equal(status.code, 3);
   assert.match(status.details, /grant\.tokens/);
   assert.ok(status.metadata.get('grpc-status-details-bin')[0].includes('BAD_FIELD'));

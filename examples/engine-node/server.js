@@ -2,6 +2,7 @@
 // Starts the engine: `node server.js [--port N] [--drain-ms N]`.
 
 import { parseArgs } from 'node:util';
+import grpc from '@grpc/grpc-js';
 import { EngineServer } from './src/server.js';
 
 const USAGE = 'usage: node server.js [--port N] [--drain-ms N]';
@@ -20,6 +21,7 @@ function readOptions() {
 }
 
 async function main() {
+  if (!process.env.GRPC_VERBOSITY) grpc.setLogVerbosity(grpc.logVerbosity.NONE); // What goes wrong here is told below.
   let options;
   try {
     options = readOptions();
@@ -32,7 +34,8 @@ async function main() {
   try {
     port = await server.listen(options.port);
   } catch {
-    console.error(`cannot listen on 127.0.0.1:${options.port}: is it in use? Choose another port with --port`); // [ERR-045]
+    // [ERR-045]
+    console.error(`cannot listen on 127.0.0.1:${options.port}: is it in use? Choose another port with --port`);
     process.exit(1);
   }
   console.log(`listening on 127.0.0.1:${port}`);

@@ -19,8 +19,8 @@ export class BodyError extends Error {
 }
 
 /**
- * Reads a body. Returns `{function, arguments}`; an argument is `{name?, json, string?}` for a literal, or `{name?, ref,
- * path}` for a reference, and has no name where it was given by position.
+ * Reads a body. Returns `{function, arguments}`; an argument is `{name?, json, string?}` for a literal, or
+ * `{name?, ref, path}` for a reference, and has no name where it was given by position.
  */
 export function parseBody(language, text) {
   const scanner = new Scanner(text, { python: language === 'python_call' });

@@ -17,7 +17,7 @@ export const controlId = (name) => FIRST_CONTROL + CONTROLS.indexOf(name);
 /** The control token of an id, or undefined. */
 export const controlOf = (id) => CONTROLS[id - FIRST_CONTROL];
 
-/** The ids of a text. No text yields an id above 255, so nothing in it can become a control token [CML-052] [SEC-001]. */
+/** The ids of a text. None is above 255, so no text can become a control token [CML-052] [SEC-001]. */
 export const encode = (text) => [...Buffer.from(text, 'utf8')];
 
 const definition = JSON.stringify({ bytes: 256, special: [...SPELLINGS, '<|eos|>'] });

@@ -51,7 +51,7 @@ export class Calls {
     });
     if (verdict.failure) this.#fail(call, verdict.failure, block.id);
     else if (!verdict.tool) this.#cancelByModel(call);
-    else if (core.halfClosed) this.#resolveCancelled(call, 'the client no longer answers');
+    else if (core.halfClosed) this.#resolveCancelled(call, 'since the client no longer answers');
     else this.#advance(call);
     return call;
   }

@@ -93,7 +93,8 @@ export function scriptedModel(sessions, scripts) {
     }),
 
     Reset: unary(() => {
-      for (const session of sessions.running) session.end('ABORTED', { message: 'the scripts were reset' }); // [SCR-011]
+      // [SCR-011]
+      for (const session of sessions.running) session.end('ABORTED', { message: 'the scripts were reset' });
       scripts.clear();
       return {};
     }),

@@ -5,14 +5,17 @@ import { readJson } from './json.js';
 export class CopySources {
   #request;
   #results = [];
+  #needed;
 
-  /** `request`: the text parts of the user's messages. */
-  constructor(request) {
+  /** `request`: the text parts of the user's messages; `tools`: without one that copies, nothing is kept. */
+  constructor(request, tools) {
     this.#request = [...request];
+    this.#needed = [...tools.values()].some(({ copies }) => copies.size > 0);
   }
 
   /** An interrupt was committed [CALL-101]. */
   committed({ source, status, payload, call }) {
+    if (!this.#needed) return;
     if (source === '@user') this.#request.push(payload);
     if (call?.tool && (status === 'ok' || status === 'partial')) this.#results.push(...texts(readJson(payload)));
   }

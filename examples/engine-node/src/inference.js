@@ -123,7 +123,8 @@ const readCall = ({ call, id, index }) => (call === 'id' ? { id } : { index });
 
 function readGrant({ tokens }, { machine }) {
   if (tokens <= 0) throw badField('grant.tokens', `${tokens} is not positive`);
-  if (machine.credit === undefined) throw fault('FAILED_PRECONDITION', 'PROTOCOL', 'grant: the credit is unlimited'); // [WIRE-073]
+  const unlimited = machine.credit === undefined;
+  if (unlimited) throw fault('FAILED_PRECONDITION', 'PROTOCOL', 'grant: the credit is unlimited'); // [WIRE-073]
   return tokens;
 }
 

@@ -204,8 +204,8 @@ function nestsTooDeep(text) {
 }
 
 /**
- * The part of a JSON text that steps (`{name}` or `{index}`) select, in its own spelling [CALL-031] [CALL-032]; undefined
- * if they select nothing. Of equal keys the last one counts.
+ * The part of a JSON text that steps (`{name}` or `{index}`) select, in its own spelling [CALL-031] [CALL-032];
+ * undefined if they select nothing. Of equal keys the last one counts.
  */
 export function select(text, path) {
   let value = readJson(text);

@@ -7,9 +7,8 @@ import { Effects } from './effects.js';
 import { receive } from './inbox.js';
 import { callRow, interruptRow } from './ledger.js';
 import { forbids } from './masks.js';
-import { Parser } from './parser.js';
 import { Queue } from './queue.js';
-import { StreamText } from './text.js';
+import { TokenReader } from './reader.js';
 import { Waits } from './waits.js';
 
 const CANCELLING = new Set(['ABORTED', 'DISCONNECTED', 'DRAINED']); // [SES-072]
@@ -32,8 +31,6 @@ export class Machine {
   #script;
   #probes = [];
   #resumed = false; // A wait is over, and its commit has not come yet.
-  #onlyEnd = false; // The open block is over its limit.
-  #blockTokens = 0;
   #stopIdleTimer = undefined;
   #timings = { first_token_ms: undefined, suspended_ms: 0 };
   #suspendedAt = 0;
@@ -48,9 +45,8 @@ export class Machine {
     this.queue = new Queue(this);
     this.calls = new Calls(this);
     this.waits = new Waits(this);
-    this.copies = new CopySources(settings.requestTexts);
-    this.text = new StreamText(settings.stop);
-    this.parser = new Parser(settings.bodyLanguage);
+    this.copies = new CopySources(settings.requestTexts, settings.tools);
+    this.reader = new TokenReader(this);
     this.#script = script;
   }
 
@@ -67,8 +63,8 @@ export class Machine {
 
   get state() {
     if (this.phase !== 'RUNNING') return this.phase;
-    if (this.parser.open) return OPEN_STATES[this.parser.open];
-    return this.text.unfinished ? 'IN_TEXT_SEQUENCE' : 'DECODING';
+    if (this.reader.parser.open) return OPEN_STATES[this.reader.parser.open];
+    return this.reader.text.unfinished ? 'IN_TEXT_SEQUENCE' : 'DECODING';
   }
 
   /** Whether the session waits for an interrupt. */
@@ -89,7 +85,10 @@ export class Machine {
 
   /** The ledger so far. */
   get rows() {
-    return { calls: this.calls.all.map((call) => call.row ?? callRow(call)), interrupts: this.queue.accepted.map(interruptRow) };
+    return {
+      calls: this.calls.all.map((call) => call.row ?? callRow(call)),
+      interrupts: this.queue.accepted.map(interruptRow),
+    };
   }
 
   // --- Inputs -------------------------------------------------------------------------------------------------------
@@ -165,13 +164,13 @@ export class Machine {
     const { oldest } = this.queue;
     if (!oldest || this.queue.gathers) return false;
     const overdue = this.sampled - oldest.sampledBefore >= granularityHold; // [INT-052]
-    return overdue || !this.text.holds(granularity);
+    return overdue || !this.reader.text.holds(granularity);
   }
 
   #commit() {
     this.#resumed = false;
     const whole = this.queue.commit();
-    this.text.boundary(); // [INT-055]
+    this.reader.text.boundary(); // [INT-055]
     if (!whole) this.finish('CONTEXT_FULL', { message: 'an interrupt does not fit into the context' });
   }
 
@@ -202,9 +201,8 @@ export class Machine {
 
   #forbids(id) {
     const { constraints, gateEnd } = this.settings;
-    const { open, heads } = this.parser;
-    const place = { constraints, gateEnd, open, heads, onlyEnd: this.#onlyEnd };
-    return forbids(id, { ...place, pending: this.calls.pending.length > 0 });
+    const pending = this.calls.pending.length > 0;
+    return forbids(id, { constraints, gateEnd, pending, ...this.reader.place });
   }
 
   #token(id) {
@@ -213,89 +211,7 @@ export class Machine {
     this.newTokens += 1;
     if (this.credit !== undefined) this.credit -= 1;
     this.#timings.first_token_ms ??= this.clock.now;
-    const limited = this.newTokens >= this.limits.max_new_tokens;
-    const control = controlOf(id);
-    if (control) this.#control(id, control, limited);
-    else if (id === EOS) this.#endOfSequence(limited);
-    else this.#byte(id, limited);
-  }
-
-  #tokens(id, text, inBlock, more = {}) {
-    const block = inBlock && `CONTROL_TOKEN_${inBlock}`;
-    this.effects.add('tokens', { tokens: { ids: [id], text, in_block: block, ...more } }, 1);
-  }
-
-  #byte(id, limited) {
-    const inBlock = this.parser.open;
-    if (inBlock) {
-      const text = this.text.inside(id);
-      this.parser.text(text);
-      this.#tokens(id, text, inBlock);
-      this.#goOn({ limited });
-      return;
-    }
-    const { text, stop } = this.text.outside(id);
-    const last = limited && stop === undefined ? this.text.flush() : ''; // Nothing comes that could complete it.
-    this.#tokens(id, text + last, inBlock);
-    if (stop === undefined) this.#goOn({ limited });
-    else if (this.settings.onEnd === 'KEEP')
-      this.waits.rest('a stop string was written', { limited, stopString: stop });
-    else this.finish('STOP_STRING', { stopString: stop }); // [SES-103] [SES-105]
-  }
-
-  #control(id, control, limited) {
-    const inBlock = this.parser.open;
-    const text = this.text.flush();
-    this.parser.text(inBlock ? text : '');
-    this.#tokens(id, text, inBlock, { control: `CONTROL_TOKEN_${control}` });
-    const blocks = this.parser.control(control);
-    if (this.parser.open !== inBlock || blocks.length > 0) this.#blockTokens = -1;
-    if (inBlock && blocks.length > 0) this.#onlyEnd = false;
-    if (inBlock && !this.parser.open) this.text.boundary(); // [INT-050]
-    const [trap] = blocks.map((block) => this.#block(block, control === 'END')).filter(Boolean);
-    this.#goOn({ limited, trap });
-  }
-
-  /** A block has closed, or a token is stray. Returns the trap that begins with it, as arguments of `enterTrap`. */
-  #block(block, ended) {
-    if (block.kind === 'stray') {
-      this.notice('STRAY', `[${block.control}] stands outside a block and is dropped`); // [CML-063]
-      return undefined;
-    }
-    if (block.kind === 'trap') return [block];
-    if (block.block === 'trap') {
-      this.waits.refuseTrap(block.message);
-      return undefined;
-    }
-    const { id } = this.calls.emit(block);
-    const implied = ended && id !== undefined && this.settings.mode === 'SYNC';
-    return implied ? [{ quantifier: 'all', ids: [id] }, { implicit: true }] : undefined;
-  }
-
-  #endOfSequence(limited) {
-    const inBlock = this.parser.open;
-    const text = this.text.flush();
-    this.parser.text(inBlock ? text : '');
-    this.#tokens(EOS, text, inBlock, { end_of_sequence: true });
-    for (const block of this.parser.end()) this.#block(block, false); // [ERR-021]
-    this.#onlyEnd = false;
-    this.waits.rest('end of sequence', { limited });
-  }
-
-  /** What follows a token: the limit of tokens, a trap, the limit of a block. */
-  #goOn({ limited, trap }) {
-    if (limited && this.settings.onEnd === 'KEEP' && !this.parser.open) {
-      this.waits.rest('max_new_tokens'); // [SES-077]
-    } else if (limited) {
-      this.finish('LENGTH', { message: 'max_new_tokens' });
-    } else if (trap) {
-      this.waits.enterTrap(...trap);
-    } else if (this.parser.open) {
-      this.#blockTokens += 1;
-      if (this.#blockTokens < this.limits.max_block_tokens || this.#onlyEnd) return;
-      this.#onlyEnd = true;
-      this.notice('BLOCK_LIMIT', `a block has ${this.#blockTokens} tokens; only [END] can follow`); // [SES-078]
-    }
+    this.reader.read(id, this.newTokens >= this.limits.max_new_tokens);
   }
 
   // --- States -------------------------------------------------------------------------------------------------------
@@ -317,10 +233,10 @@ export class Machine {
     this.#resumed = true;
   }
 
-  /** Ends the session; part of an input, see `end`. `undelivered` is why queued interrupts are, if not the end itself. */
+  /** Ends the session; part of an input, see `end`. `undelivered`: why queued interrupts are, if not for the end. */
   finish(reason, { message = '', stopString, cancelPending, undelivered = 'SESSION_FINISHED' } = {}) {
     if (this.phase === 'FINISHED') return;
-    if (this.parser.open) this.notice('INCOMPLETE_BLOCK', 'the session ended inside a block, which is not run');
+    if (this.reader.parser.open) this.notice('INCOMPLETE_BLOCK', 'the session ended inside a block, which is not run');
     if (this.isWaiting) this.resume();
     this.phase = 'FINISHED';
     for (const entry of this.queue.waiting) {

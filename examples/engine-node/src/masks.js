@@ -8,8 +8,8 @@ const LEVELS = ['NONE', 'STATIC', 'GATES'];
 export const includes = (constraints, level) => LEVELS.indexOf(constraints) >= LEVELS.indexOf(level);
 
 /**
- * Whether the mask in force forbids a token. `place` is `{constraints, gateEnd, open, heads, onlyEnd, pending}`: the open
- * block and the number of its `[HEAD]`, whether it is over its limit, and whether a call is pending.
+ * Whether the mask in force forbids a token. Its place is told by the open block, the number of its `[HEAD]`, whether it
+ * is over its limit, and whether a call is pending.
  */
 export function forbids(id, { constraints, gateEnd, open, heads, onlyEnd, pending }) {
   const control = controlOf(id);

@@ -4,8 +4,9 @@ import { BodyError, NAME, isReserved, parseBody } from './body.js';
 import { cut } from './cut.js';
 
 const SPACE = ' \t\r\n';
-const SOURCE =
-  /^(@user|@system|@runtime|@agent\.[A-Za-z_][A-Za-z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_]{0,63})(?::(ok|error|partial|progress|cancelled|timeout))?$/;
+const NAMED = '[A-Za-z_][A-Za-z0-9_]{0,63}';
+const STATUS = 'ok|error|partial|progress|cancelled|timeout';
+const SOURCE = new RegExp(`^(@user|@system|@runtime|@agent\\.${NAMED}|${NAMED})(?::(${STATUS}))?$`);
 const OPENING = { CALL: 'call', INTR: 'interrupt', TRAP: 'trap' };
 
 /** White space taken away where CML ignores it [CML-004]. */

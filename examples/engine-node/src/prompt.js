@@ -8,8 +8,9 @@ import { SERVER_LIMITS } from './limits.js';
 import { Parser, trim } from './parser.js';
 import { enumValue } from './start.js';
 
-const HOW_TO = `Functions run while you write on. [CALL] id [HEAD] body [END] calls one, [CALL] body [END] without waiting for
-a result. Results come as [INTR] id [HEAD] … [END]. [TRAP] id [END] waits for one, [TRAP] [END] for anything.
+const HOW_TO = `Functions run while you write on.
+[CALL] id [HEAD] body [END] calls one; its result comes as [INTR] id [HEAD] … [END].
+[CALL] body [END] calls one without a result. [TRAP] id [END] waits for a result, [TRAP] [END] for anything.
 `;
 
 /** The ids of a session's prompt. Every part is encoded on its own [BIND-020]. */
@@ -26,7 +27,8 @@ export function buildPrompt(start, settings) {
 function fromIds(ids) {
   if (ids.length === 0) throw badField('prompt_ids', 'is empty');
   const odd = ids.find((id) => id >= VOCAB_SIZE);
-  if (odd !== undefined) throw badField('prompt_ids', `${odd} is outside the vocabulary of ${VOCAB_SIZE}`); // [WIRE-022]
+  const outside = `${odd} is outside the vocabulary of ${VOCAB_SIZE}`;
+  if (odd !== undefined) throw badField('prompt_ids', outside); // [WIRE-022]
   return ids;
 }
 

@@ -57,7 +57,8 @@ export class EngineServer {
   async stop(ms) {
     this.#report('NOT_SERVING');
     await this.#sessions.drain(ms);
-    const force = setTimeout(() => this.#grpc.forceShutdown(), CLOSING_MS); // Watchers of health never end by themselves.
+    // Watchers of health never end by themselves.
+    const force = setTimeout(() => this.#grpc.forceShutdown(), CLOSING_MS);
     await new Promise((resolve) => this.#grpc.tryShutdown(resolve));
     clearTimeout(force);
   }

@@ -45,7 +45,7 @@ export class Sessions {
     return this.#byId.has(id);
   }
 
-  /** Takes no new sessions; resolves once all are finished, at the latest after `ms`, when they are ended [WIRE-131]. */
+  /** Takes no new sessions; resolves once all are finished: after `ms` they are ended [WIRE-131]. */
   async drain(ms) {
     this.draining = true;
     const timer = setTimeout(() => {

@@ -65,7 +65,8 @@ function refuseWhatIsNotOffered({ sampling, server_tools: serverTools }) {
   if (name !== undefined)
     throw unsupported('server_tools.names', `there is no tool ${cut(name)}: this server has none`);
   if (!sampling) return;
-  if (sampling.top_logprobs > 0 && !sampling.logprobs) throw badField('sampling.top_logprobs', 'needs logprobs'); // [LIM-016]
+  const alone = sampling.top_logprobs > 0 && !sampling.logprobs;
+  if (alone) throw badField('sampling.top_logprobs', 'needs logprobs'); // [LIM-016]
   if (sampling.logprobs) throw unsupported('sampling.logprobs', 'log-probabilities are not offered (LOGPROBS)');
   const neutral = { repetition_penalty: 1, presence_penalty: 0, frequency_penalty: 0 };
   for (const [field, value] of Object.entries(neutral)) {

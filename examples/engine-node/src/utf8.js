@@ -1,8 +1,8 @@
 // Bytes to characters, one byte at a time.
 
 /**
- * Holds back the bytes of an unfinished character, and turns bytes that cannot become one into U+FFFD [CML-055]: one for
- * each longest beginning of a character, as the Unicode standard recommends.
+ * Holds back the bytes of an unfinished character, and turns bytes that cannot become one into U+FFFD [CML-055]: one
+ * for each longest beginning of a character, as the Unicode standard recommends.
  */
 export class Utf8Decoder {
   #bytes = [];

@@ -107,7 +107,7 @@ export class Waits {
     const { onEnd } = core.settings;
     core.calls.release({ named: onEnd !== 'CANCEL' }); // [SES-065]
     core.queue.release();
-    core.text.boundary();
+    core.reader.text.boundary();
     if (onEnd === 'KEEP') {
       if (this.#wakes)
         this.#wake('entered', 'something was queued', stopString); // [SES-041]

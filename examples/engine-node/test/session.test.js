@@ -305,3 +305,65 @@ test('Generate plays a script without a way back', async () => {
   for await (const event of stream) events.push(event);
   assert.deepEqual(words(events), ['started', '"Hello<eos>"', 'finished']);
 });
+
+test('json_call keeps references apart from data', async () => {
+  const a = '[CALL]a[HEAD]{"name":"f","arguments":{"x":1e2}}[END]';
+  const b = '[CALL]b[HEAD]{"name":"send","refs":{"to":"a"}}[END]';
+  const s = await target.session(`${a}${b}`, { body_language: 'BODY_LANGUAGE_JSON_CALL', credit: 83 });
+  const events = await s.rest();
+  assert.deepEqual(find(events, 'call_emitted').at(-1).references, [{ id: 'a', path: [] }]);
+  assert.deepEqual(
+    find(events, 'call_dispatched').map((call) => call.arguments),
+    ['{"x":1e2}'],
+  );
+  s.cancel();
+});
+
+test('a block over its limit takes nothing but [END], and is judged as it stands', async () => {
+  const s = await target.session('[CALL]f(x=1)[TRAP][END]ok', { limits: { max_block_tokens: 3 }, credit: 6 });
+  const events = await s.rest();
+  const codes = find(events, 'notice').map(({ code }) => code.slice('NOTICE_CODE_'.length));
+  assert.deepEqual(codes, ['BLOCK_LIMIT', 'MASKED', 'MASKED']);
+  assert.deepEqual(words(events).slice(-1), ['"o"']);
+  assert.equal(find(events, 'interrupt_committed')[0].source, '@runtime');
+  s.cancel();
+});
+
+test('max_new_tokens ends a session in any state, and a trap is not entered', async () => {
+  const s = await target.session('[CALL]a[HEAD]f()[END][TRAP]a[END]', { limits: { max_new_tokens: 10 } });
+  const events = await s.until('finished');
+  assert.deepEqual(find(events, 'trap_entered'), []);
+  const { reason, calls } = events.at(-1).finished;
+  assert.equal(reason, 'FINISH_REASON_LENGTH');
+  assert.equal(calls[0].reason, 'UNDELIVERED_REASON_DETACHED');
+});
+
+test('after a half-close calls of the client are cancelled, and the session goes on', async () => {
+  const s = await target.session('[CALL]a[HEAD]f()[END][TRAP]a[END]well<eos>', {});
+  await s.until('trap_entered');
+  s.close();
+  const { finished } = (await s.until('finished')).at(-1);
+  assert.deepEqual([finished.reason, finished.calls[0].result], ['FINISH_REASON_STOP', 'RESULT_CANCELLED']);
+});
+
+test('a payload over the limit is handed back, and resolves its call', async () => {
+  const s = await target.session('[CALL]a[HEAD]f()[END]', { limits: { max_payload_bytes: 4 }, credit: 7 });
+  await s.rest();
+  s.interrupt('a', '"long"');
+  assert.deepEqual(words(await s.rest()), ['interrupt_rejected', 'interrupt_accepted']);
+  assert.deepEqual(s.probed.unresolved, []);
+  s.cancel();
+});
+
+test('arguments are copied where a tool asks for it', async () => {
+  const schema = { type: 'object', properties: { to: { type: 'string', 'x-asynclm-copy': 'any' } } };
+  const tools = [{ name: 'mail', parameters_json: JSON.stringify(schema) }];
+  const script = '[CALL]mail(to="Hell")[END][CALL]mail(to="hello")[END]';
+  const s = await target.session(script, { tools, credit: 40 });
+  const events = await s.rest();
+  assert.deepEqual(
+    find(events, 'call_dispatched').map(({ index }) => index),
+    [0],
+  );
+  s.cancel();
+});

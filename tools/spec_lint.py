@@ -17,6 +17,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asynclm_conformance.requirements import (
+    DEFINITION,
+    HEADING,
+    KEYWORD,
+    LEVELS,
+    Paragraph,
+    Requirement,
+    paragraphs,
+    read_page,
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 PREFIXES: Mapping[str, frozenset[str]] = {
@@ -37,22 +48,12 @@ PREFIXES: Mapping[str, frozenset[str]] = {
 CITED_IN = ("reference", "conformance", "adapters", "proto", "grammar", "tests", "examples", "spec", "tools")
 """Folders whose citations are checked, beside the papers at the root."""
 
-_ID = r"[A-Z]{2,}-[0-9]{3}"
-_DEFINITION = re.compile(rf"\*\*\[({_ID})\]\*\*")
 _PREFIX = "|".join(sorted(prefix for prefixes in PREFIXES.values() for prefix in prefixes))
 _CITATION = re.compile(rf"\b({_PREFIX})-([0-9]{{3,}})\b|\[({_PREFIX})-([0-9]+)\]")
 """An id, alone in brackets, in a list or in a range; digits other than three only in brackets."""
-_KEYWORD = re.compile(
-    r"\b(MUST NOT|MUST|SHALL NOT|SHALL|SHOULD NOT|SHOULD|NOT RECOMMENDED|RECOMMENDED|REQUIRED|MAY|OPTIONAL)\b"
-)
-_LEVELS = {"MUST": "MUST", "MUST NOT": "MUST", "SHOULD": "SHOULD", "SHOULD NOT": "SHOULD", "MAY": "MAY"}
 _LOWER = re.compile(r"\b(?:[Mm]ust|[Ss]hould|[Ss]hall|[Mm]ay)\b")
-_CODE_SPAN = re.compile(r"`[^`]*`")
-_COMMENT = re.compile(r"<!--.*?-->")
-_STARTS_ITEM = re.compile(r"\s*(?:[*+-]|[0-9]+\.)\s|\s*[|#>]")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*\[(])")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-_HEADING = re.compile(r"#{1,6}\s+(.*)")
 
 
 @dataclass(frozen=True, order=True)
@@ -67,62 +68,6 @@ class Problem:
         return f"{self.path}:{self.line}: {self.message}"
 
 
-@dataclass(frozen=True)
-class Requirement:
-    """A numbered sentence: its id, its level (MUST, SHOULD or MAY), its text without the id, and where it stands."""
-
-    id: str
-    level: str
-    text: str
-    page: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A run of lines that belong together: a paragraph, a list item, a table row or a heading."""
-
-    line: int
-    text: str
-
-    @property
-    def prose(self) -> str:
-        """Its text without code spans."""
-        return _CODE_SPAN.sub("`…`", self.text)
-
-
-def paragraphs(text: str) -> Iterator[Paragraph]:
-    """Splits a page into paragraphs; fenced code and comments are left out."""
-    lines: list[str] = []
-    start = 0
-    fenced = False
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = _COMMENT.sub("", raw)
-        fence = line.lstrip().startswith("```")
-        ends = fence or fenced or not line.strip() or bool(_STARTS_ITEM.match(line))
-        if ends and lines:
-            yield Paragraph(start, " ".join(lines))
-            lines = []
-        if fence:
-            fenced = not fenced
-        elif not fenced and line.strip():
-            if not lines:
-                start = number
-            lines.append(line.strip())
-    if lines:
-        yield Paragraph(start, " ".join(lines))
-
-
-def requirements(page: str, text: str) -> Iterator[Requirement]:
-    """The requirements that a page defines, in order; ill-formed ones too, with the level that they seem to have."""
-    for paragraph in paragraphs(text):
-        match = _DEFINITION.match(paragraph.text)
-        if match is not None:
-            keyword = _KEYWORD.search(paragraph.prose)
-            level = _LEVELS.get(keyword.group(), "") if keyword else ""
-            yield Requirement(match.group(1), level, paragraph.text[match.end() :].strip(), page, paragraph.line)
-
-
 def check_page(page: str, text: str, prefixes: frozenset[str]) -> Iterator[Problem]:
     """Checks one normative page: key words without an id, lower-case key words, ill-formed definitions."""
     for paragraph in paragraphs(text):
@@ -131,9 +76,9 @@ def check_page(page: str, text: str, prefixes: frozenset[str]) -> Iterator[Probl
             yield Problem(
                 page, paragraph.line, f"{match.group()!r} in lower case; say it with an id, or in other words"
             )
-        defined = _DEFINITION.findall(paragraph.text)
+        defined = DEFINITION.findall(paragraph.text)
         if not defined:
-            for match in _KEYWORD.finditer(prose):
+            for match in KEYWORD.finditer(prose):
                 yield Problem(page, paragraph.line, f"{match.group()} without an id")
             continue
         yield from (Problem(page, paragraph.line, p) for p in _definition_problems(paragraph, defined, prefixes))
@@ -141,17 +86,17 @@ def check_page(page: str, text: str, prefixes: frozenset[str]) -> Iterator[Probl
 
 def _definition_problems(paragraph: Paragraph, defined: Sequence[str], prefixes: frozenset[str]) -> Iterator[str]:
     name = defined[0]
-    if len(defined) > 1 or not _DEFINITION.match(paragraph.text):
+    if len(defined) > 1 or not DEFINITION.match(paragraph.text):
         yield f"[{name}] does not start a paragraph of its own"
     if name.partition("-")[0] not in prefixes:
         yield f"[{name}] does not belong here; prefixes of this page: {', '.join(sorted(prefixes)) or 'none'}"
-    found = _KEYWORD.findall(paragraph.prose)
+    found = KEYWORD.findall(paragraph.prose)
     if not found:
         yield f"[{name}] has no key word"
-    yield from (f"[{name}] uses {word}; use MUST, SHOULD or MAY" for word in found if word not in _LEVELS)
-    if len({_LEVELS.get(word) for word in found}) > 1:
+    yield from (f"[{name}] uses {word}; use MUST, SHOULD or MAY" for word in found if word not in LEVELS)
+    if len({LEVELS.get(word) for word in found}) > 1:
         yield f"[{name}] has key words of different levels; make it two requirements"
-    sentences = [s for s in _SENTENCE_END.split(paragraph.prose) if _KEYWORD.search(s)]
+    sentences = [s for s in _SENTENCE_END.split(paragraph.prose) if KEYWORD.search(s)]
     if len(sentences) > 1:
         yield f"[{name}] has {len(sentences)} sentences with key words; make each a requirement"
 
@@ -162,8 +107,10 @@ def check_unique(found: Iterable[Requirement]) -> Iterator[Problem]:
     for requirement in found:
         before = first.setdefault(requirement.id, requirement)
         if before is not requirement:
-            where = f"{before.page}:{before.line}"
-            yield Problem(requirement.page, requirement.line, f"[{requirement.id}] is defined at {where} already")
+            where = f"{before.page}.md:{before.line}"
+            yield Problem(
+                f"{requirement.page}.md", requirement.line, f"[{requirement.id}] is defined at {where} already"
+            )
 
 
 def check_citations(path: str, text: str, known: frozenset[str]) -> Iterator[Problem]:
@@ -184,7 +131,7 @@ def check_proto(path: str, text: str) -> Iterator[Problem]:
             lines.append(comment.removeprefix("//").strip())
             continue
         for sentence in _SENTENCE_END.split(" ".join(lines)):
-            if _KEYWORD.search(sentence) and not _CITATION.search(sentence):
+            if KEYWORD.search(sentence) and not _CITATION.search(sentence):
                 yield Problem(path, number, f"a key word without a citation in the comment before: {sentence[:60]!r}")
         lines = []
 
@@ -211,7 +158,7 @@ def check_links(path: Path, root: Path) -> Iterator[Problem]:
 
 
 def _anchors(path: Path) -> frozenset[str]:
-    headings = (_HEADING.fullmatch(p.text) for p in paragraphs(path.read_text(encoding="utf-8")))
+    headings = (HEADING.fullmatch(p.text) for p in paragraphs(path.read_text(encoding="utf-8")))
     return frozenset(slug(match.group(1)) for match in headings if match)
 
 
@@ -238,7 +185,7 @@ def draft_pages(root: Path = ROOT) -> list[Path]:
 
 def all_requirements(root: Path = ROOT) -> list[Requirement]:
     """Every requirement of the draft, by page."""
-    return [r for page in draft_pages(root) for r in requirements(page.name, page.read_text(encoding="utf-8"))]
+    return [r for page in draft_pages(root) for r in read_page(page.stem, page.read_text(encoding="utf-8"))]
 
 
 def cited_files(root: Path = ROOT) -> Iterator[Path]:
@@ -282,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="list every requirement")
     if parser.parse_args(arguments).list:
         for requirement in all_requirements():
-            print(f"{requirement.id:9} {requirement.level:7} {requirement.page}:{requirement.line}")
+            print(f"{requirement.id:9} {requirement.level:7} {requirement.page}.md:{requirement.line}")
         return 0
     problems = lint()
     for problem in problems:

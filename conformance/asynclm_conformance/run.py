@@ -21,6 +21,12 @@ from asynclm_conformance.selection import Choice
 DEFAULT_TRIES = 8
 """Runs of a live case that names no number."""
 
+MOST_FAILURES = 20
+"""Failures of a case that are kept; a target that breaks everything says no more with a thousand."""
+
+MOST_EXCHANGES = 2_000
+"""Messages of a case that are kept: the first half and the last half of so many."""
+
 Report = Callable[[results_pb2.CaseResult], None]
 
 
@@ -129,9 +135,12 @@ class Runner:
 
     def _take(self, choice: Choice, play: Play, result: results_pb2.CaseResult) -> None:
         failures = judge(choice.case, play)
-        result.failures.extend(failures)
+        result.failures.extend(failures[:MOST_FAILURES])
+        if len(failures) > MOST_FAILURES:
+            more = len(failures) - MOST_FAILURES
+            result.failures.add(requirement=failures[-1].requirement, message=f"and {more} failures more")
         if failures or self._keep_wire:
-            result.wire.extend(play.log.exchanges)
+            result.wire.extend(_cut(play.log.exchanges))
 
 
 async def reset(target: Target) -> None:
@@ -163,6 +172,16 @@ def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseR
     else:
         result.verdict = results_pb2.VERDICT_WARN
     return result
+
+
+def _cut(exchanges: Sequence[results_pb2.Exchange]) -> list[results_pb2.Exchange]:
+    """Everything, or the beginning and the end of too much."""
+    left_out = len(exchanges) - MOST_EXCHANGES
+    if left_out <= 0:
+        return list(exchanges)
+    half = MOST_EXCHANGES // 2
+    note = results_pb2.Exchange(note=f"{left_out} messages are left out here", at_ms=exchanges[half].at_ms)
+    return [*exchanges[:half], note, *exchanges[-half:]]
 
 
 def _script(case: suite_pb2.Case) -> list[str]:

@@ -78,7 +78,7 @@ class Recorder(Player):
             tools=tuple(tool for tool in config.tools if tool.name in config.client_tools),
             mode=config.mode,
             on_end=config.on_end,
-            constraints=config.constraints,
+            constraints=None if config.constraints is Constraints.GRAMMAR else config.constraints,
             gate_end=config.gate_end,
             body_language=config.body_language,
             granularity=config.granularity,

@@ -104,7 +104,8 @@ field("WIRE-014", "started", credit=None)
 field("WIRE-014", "started", tools=[])
 field("LIM-002", "started", limits__max_queued=None)
 field("LIM-002", "started", limits__max_new_tokens=7)
-field("SES-019", "started", constraints=types_pb2.CONSTRAINTS_GRAMMAR)
+field("WIRE-014", "started", constraints=types_pb2.CONSTRAINTS_GRAMMAR)
+field("SES-019", "started", recording="kept", constraints=types_pb2.CONSTRAINTS_GATES)
 field("WIRE-019", "started", on_disconnect=types_pb2.ON_DISCONNECT_DETACH)
 
 

@@ -72,7 +72,7 @@ def test_the_requirements_are_those_of_the_checks() -> None:
     assert named == REQUIREMENTS
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(data=st.data(), name=st.sampled_from(sorted(RECORDINGS)))
 def test_no_stream_is_refused(recordings: dict[str, Recording], data: st.DataObject, name: str) -> None:
     """Whatever comes is judged: events lost, doubled, swapped, emptied, or with other values in any field."""

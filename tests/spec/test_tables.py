@@ -44,7 +44,7 @@ def names(kinds: Iterable[StrEnum]) -> set[str]:
 
 
 def requirement(defined: list[spec_lint.Requirement], name: str) -> str:
-    return next(r.text for r in defined if r.id == name)
+    return next(r.sentence for r in defined if r.id == name)
 
 
 def in_code(text: str) -> list[str]:

@@ -45,8 +45,7 @@ class Interrupts:
 
     def before(self, event: Event) -> None:
         """Looks at the batch that an event ends, if it does."""
-        at_the_end = event.kind == "probed" and event.body.state == types_pb2.STATE_FINISHED
-        if event.kind not in ("interrupt_committed", "call_settled") and not at_the_end:
+        if event.kind not in ("interrupt_committed", "call_settled") and not _of_the_end(event):
             full = event.kind == "finished" and event.body.reason == types_pb2.FINISH_REASON_CONTEXT_FULL
             self._end_batch(full=full)
 
@@ -144,3 +143,10 @@ class Interrupts:
             require(known, "INT-045", f"interrupt {number} is handed back without a reason")
             back = accepted.payload in (None, "", row.payload)
             require(back, "INT-045", f"interrupt {number}: payload lost or changed")
+
+
+def _of_the_end(event: Event) -> bool:
+    """Whether an event stands between a batch that does not fit and the `Finished` that says so [INT-042]."""
+    if event.kind == "probed":
+        return bool(event.body.state == types_pb2.STATE_FINISHED)
+    return event.kind == "call_cancel_requested" and event.body.origin == types_pb2.CANCEL_ORIGIN_END

@@ -40,17 +40,18 @@ def as_asked(facts: Facts, found: Violations) -> None:
 
 def _best(facts: Facts, found: Violations) -> None:
     """What is the server's choice where `Start` leaves it open."""
-    start, started, require = facts.start, facts.started, found.require
-    can = set(started.capabilities)
+    can = set(facts.started.capabilities)
     strictest = next((mask for capability, mask in _MASKS if capability in can), types_pb2.CONSTRAINTS_NONE)
-    due = start.constraints or strictest
-    told = f"constraints are {member(types_pb2.Constraints, started.constraints)}"
-    require(started.constraints == due, "SES-019", f"{told}, not {member(types_pb2.Constraints, due)}")
     resumes = session_pb2.CAPABILITY_RESUME in can
     kept = types_pb2.ON_DISCONNECT_DETACH if resumes else types_pb2.ON_DISCONNECT_CANCEL
-    due_then = start.on_disconnect or kept
-    told = f"on_disconnect is {member(types_pb2.OnDisconnect, started.on_disconnect)}"
-    require(started.on_disconnect == due_then, "WIRE-019", f"{told}, not {member(types_pb2.OnDisconnect, due_then)}")
+    choices = (
+        ("constraints", types_pb2.Constraints, strictest, "SES-019"),
+        ("on_disconnect", types_pb2.OnDisconnect, kept, "WIRE-019"),
+    )
+    for name, enum, best, requirement in choices:
+        asked, told = getattr(facts.start, name), getattr(facts.started, name)
+        names = f"{name} is {member(enum, told)}, not {member(enum, asked or best)}"
+        found.require(told == (asked or best), "WIRE-014" if asked else requirement, names)
 
 
 def _tools(facts: Facts, found: Violations) -> None:

@@ -72,6 +72,7 @@ export class TokenReader {
       return undefined;
     }
     if (block.kind === 'trap') return [block];
+    if (block.kind === 'malformed') this.#core.notice('MALFORMED_BLOCK', `${block.error}: ${block.message}`);
     if (block.block === 'trap') {
       this.#core.waits.refuseTrap(block.message);
       return undefined;

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from asynclm.client.writing import write
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
 from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
@@ -61,6 +62,7 @@ class SessionStream:
         self._call: Any = None
         self._reading: asyncio.Task[RpcStatus] | None = None
         self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._next_seq = 1
         self._nonces = 0
         self._closed = False
@@ -182,12 +184,16 @@ class SessionStream:
         return answer
 
     async def _write(self, event: session_pb2.ClientEvent) -> None:
-        try:
-            await self._call.write(event)
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError):
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            # The stream has just ended; how it did is what the case will be judged by.
+        """Writes one event, first come, first served; if the stream has just ended, how it did is what is judged."""
+        async with self._writing:
+            try:
+                await self._call.wait_for_connection()
+                await write(self._call, event)
+            except grpc.aio.AioRpcError:
+                pass  # reading tells why
+            except asyncio.CancelledError:  # the call was, or this task
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
 
     def _answer(self, nonce: str) -> session_pb2.Probed | None:
         for event in reversed(self.events):

@@ -11,6 +11,7 @@ import grpc
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm_conformance.cases.errors import CaseError
+from asynclm_conformance.cases.model import MAIN, Case
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
 from asynclm_conformance.play.faults import TargetGoneError, status_of
@@ -20,6 +21,12 @@ from asynclm_conformance.selection import Choice
 
 DEFAULT_TRIES = 8
 """Runs of a live case that names no number."""
+
+MOST_FAILURES = 20
+"""Failures of a case that are kept; a target that breaks everything says no more with a thousand."""
+
+MOST_EXCHANGES = 2_000
+"""Messages of a case that are kept: the first half and the last half of so many."""
 
 Report = Callable[[results_pb2.CaseResult], None]
 
@@ -79,7 +86,7 @@ class Runner:
             level=case.level,
             feature=case.message.feature,
             verifies=case.message.verifies,
-            script=_script(case.message),
+            script=_script(case),
         )
         if choice.skip:
             result.verdict, result.reason = results_pb2.VERDICT_SKIP, choice.skip
@@ -129,9 +136,12 @@ class Runner:
 
     def _take(self, choice: Choice, play: Play, result: results_pb2.CaseResult) -> None:
         failures = judge(choice.case, play)
-        result.failures.extend(failures)
+        result.failures.extend(failures[:MOST_FAILURES])
+        if len(failures) > MOST_FAILURES:
+            more = len(failures) - MOST_FAILURES
+            result.failures.add(requirement=failures[-1].requirement, message=f"and {more} failures more")
         if failures or self._keep_wire:
-            result.wire.extend(play.log.exchanges)
+            result.wire.extend(_cut(play.log.exchanges))
 
 
 async def reset(target: Target) -> None:
@@ -165,15 +175,29 @@ def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseR
     return result
 
 
-def _script(case: suite_pb2.Case) -> list[str]:
-    lines = []
-    for line in case.main.script:
-        which = line.WhichOneof("line")
-        text = {"cml": line.cml, "text": f"{line.text!r} (literal)", "end": "<end of sequence>"}.get(
-            which or "", f"<{which}>"
-        )
-        lines.append(f"{text} (masked)" if line.masked else text)
-    return lines
+def _cut(exchanges: Sequence[results_pb2.Exchange]) -> list[results_pb2.Exchange]:
+    """Everything, or the beginning and the end of too much."""
+    left_out = len(exchanges) - MOST_EXCHANGES
+    if left_out <= 0:
+        return list(exchanges)
+    half = MOST_EXCHANGES // 2
+    note = results_pb2.Exchange(note=f"{left_out} messages are left out here", at_ms=exchanges[half].at_ms)
+    return [*exchanges[:half], note, *exchanges[-half:]]
+
+
+def _script(case: Case) -> list[str]:
+    """What the models of a case say, line by line; lines of other sessions than `main` begin with its name."""
+    return [
+        f"{'' if name == MAIN else f'{name}: '}{_line(line)}"
+        for name, session in case.sessions.items()
+        for line in session.spec.script
+    ]
+
+
+def _line(line: suite_pb2.ScriptLine) -> str:
+    which = line.WhichOneof("line") or ""
+    text = {"cml": line.cml, "text": f"{line.text!r} (literal)", "end": "<end of sequence>"}.get(which, f"<{which}>")
+    return f"{text} (masked)" if line.masked else text
 
 
 def _first(ids: Sequence[str]) -> str:

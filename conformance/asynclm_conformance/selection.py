@@ -207,7 +207,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
         if any(needed in profile.requires for needed in missing):
             return (
                 "",
-                f"not testable: {profile.name} requires the capability {names}, which the target does not declare",
+                f"not testable: {profile.name} requires {names}, which the target does not declare",
             )
         return f"the target does not declare {names}", ""
     tools = {tool.name for tool in info.tools}
@@ -217,6 +217,11 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
     if case.live and all(model.scripted_only for model in info.models):
         return "the target has no model that decodes by itself", ""
     return "", ""
+
+
+def undeclared(profile: Profile, info: control_pb2.GetServerInfoResponse) -> tuple[str, ...]:
+    """The names of the capabilities that a profile asks for and a target does not declare."""
+    return tuple(_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
 
 
 def needed_by(case: Case) -> tuple[int, ...]:

@@ -29,10 +29,12 @@ class SessionStream:
         log: takes what goes over the wire.
         name: the session's, in the case.
         patience_s: for how long an event that has to come is waited for.
+        step: the step that is being played, from 1.
         answers: payloads that are sent at once for the client's calls, by function.
 
     Attributes:
         events: every numbered event, in order; those that a resumed stream repeats once.
+        steps: the step during which each event came, by the event's number.
         sent: the client's events by number, `Start` left out.
         resumed: the `Resumed` events.
         status: how the stream ended; None while it is open.
@@ -48,6 +50,7 @@ class SessionStream:
         name: str,
         *,
         patience_s: float,
+        step: Callable[[], int],
         answers: Mapping[str, str],
     ) -> None:
         self._stub = stub
@@ -55,6 +58,7 @@ class SessionStream:
         self._name = name
         self._patience_s = patience_s
         self._answers = answers
+        self._step = step
         self._call: Any = None
         self._reading: asyncio.Task[RpcStatus] | None = None
         self._news = asyncio.Event()
@@ -64,6 +68,7 @@ class SessionStream:
         self._closed = False
         self.start = session_pb2.Start()
         self.events: list[session_pb2.ServerEvent] = []
+        self.steps: dict[int, int] = {}
         self.sent: dict[int, session_pb2.ClientEvent] = {}
         self.resumed: list[session_pb2.Resumed] = []
         self.replay_faults: list[tuple[int, str]] = []
@@ -266,6 +271,7 @@ class SessionStream:
                 self.replay_faults.append((event.sequence, f"event {event.sequence} is not what was sent before"))
             return
         self.events.append(event)
+        self.steps.setdefault(event.sequence, self._step())
 
     async def _answer_call(self, event: session_pb2.ServerEvent) -> None:
         call = event.call_dispatched

@@ -196,7 +196,7 @@ class Case(_message.Message):
     title: _builtins.str
     """The fact that it shows, as a sentence."""
     level: Global___Level.ValueType
-    """Absent: MUST."""
+    """Absent: the target has to pass."""
     feature: Global___Feature.ValueType
     note: _builtins.str
     """Why the expectation is what it is, where the sentence alone does not show it."""

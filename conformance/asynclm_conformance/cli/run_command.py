@@ -1,0 +1,183 @@
+"""`asynclm-conformance run` and `smoke`: from a command line to a record and a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from asynclm.conformance.v1 import results_pb2
+from asynclm.v1 import control_pb2, session_pb2
+from asynclm_conformance import selection, verdict
+from asynclm_conformance.cases.model import Case
+from asynclm_conformance.cases.reading import read_suite
+from asynclm_conformance.cli.target_options import TargetOptions
+from asynclm_conformance.exit_codes import ExitCode
+from asynclm_conformance.play.faults import TargetGoneError
+from asynclm_conformance.play.target import REVISION, Target
+from asynclm_conformance.report import record, text
+from asynclm_conformance.run import Runner, reset
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """One run.
+
+    Attributes:
+        target: what to run against.
+        profile: what is to be claimed.
+        run: patterns of the cases to run; empty: all.
+        skip: patterns of cases that are not run.
+        known_failing: patterns of cases that are known to fail, with reasons.
+        known_flaky: patterns of cases that fail at times, with reasons.
+        jobs: cases at the same time.
+        patience_s: for how long anything that has to come is waited for.
+        out: where the record goes.
+        suite: files of cases in place of the package's own.
+        keep_wire: whether the record has the wire of cases that passed, too.
+    """
+
+    target: TargetOptions
+    profile: selection.Profile
+    run: tuple[selection.Pattern, ...]
+    skip: tuple[selection.Pattern, ...]
+    known_failing: tuple[selection.Pattern, ...]
+    known_flaky: tuple[selection.Pattern, ...]
+    jobs: int
+    patience_s: float
+    out: Path
+    suite: tuple[Path, ...] = ()
+    keep_wire: bool = False
+
+
+def run_suite(settings: RunSettings, out: TextIO = sys.stdout) -> ExitCode:
+    """Runs the suite, writes the record, prints the report and gives the exit status.
+
+    Raises:
+        CaseError: a file of cases cannot be used.
+        SelectionError: a pattern cannot be used.
+        TargetError: the target cannot be used.
+    """
+    cases = read_suite(settings.suite)
+    chosen = selection.select(
+        cases,
+        settings.profile,
+        run=settings.run,
+        skip=settings.skip,
+        known_failing=settings.known_failing,
+        known_flaky=settings.known_flaky,
+    )
+    if not chosen:
+        print(f"no case of the profile {settings.profile.name} is selected", file=sys.stderr)
+        return ExitCode.NOTHING_SELECTED
+    whole = len(chosen) == len(selection.select(cases, settings.profile)) and not settings.suite
+    try:
+        return asyncio.run(_run(settings, chosen, whole=whole, out=out))
+    except KeyboardInterrupt:
+        print(f"interrupted: no verdict; {settings.out} has what there is, without a footer", file=sys.stderr)
+        return ExitCode.HARNESS
+
+
+async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out: TextIO) -> ExitCode:
+    console = Console(file=out, highlight=False, soft_wrap=True)
+    async with settings.target.opened() as target:
+        choices = selection.choose(
+            cases,
+            settings.profile,
+            target.info,
+            known_failing=settings.known_failing,
+            known_flaky=settings.known_flaky,
+        )
+        console.print(text.banner(_header(settings, target, len(cases)), choices_skipped(choices)), markup=False)
+        began = time.monotonic()
+        with record.RecordWriter(settings.out) as writer:
+            writer.header(_header(settings, target, len(cases)))
+            await reset(target)
+            with _progress(console, len(choices)) as tick:
+
+                def report(result: results_pb2.CaseResult) -> None:
+                    writer.result(result)
+                    tick()
+
+                runner = Runner(
+                    target,
+                    jobs=settings.jobs,
+                    patience_s=settings.patience_s,
+                    keep_wire=settings.keep_wire,
+                    report=report,
+                )
+                try:
+                    results = await runner.run(choices)
+                except TargetGoneError as error:
+                    raise TargetGoneError(
+                        f"{error}\nno verdict: {settings.out} has what there is, without a footer"
+                    ) from None
+            counts = verdict.count(results)
+            missing = selection.undeclared(settings.profile, target.info)
+            code = verdict.exit_code(counts, missing)
+            claim = verdict.claim(
+                counts, revision=REVISION, profile=settings.profile.name, whole=whole, missing=missing
+            )
+            seconds = round(time.monotonic() - began, 2)
+            writer.footer(results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds))
+    text.write_run(record.read(settings.out), console)
+    return code
+
+
+def choices_skipped(choices: Sequence[selection.Choice]) -> dict[str, int]:
+    """How many cases are skipped, by reason."""
+    found: dict[str, int] = {}
+    for choice in choices:
+        if choice.skip:
+            found[choice.skip] = found.get(choice.skip, 0) + 1
+    return found
+
+
+def _header(settings: RunSettings, target: Target, selected: int) -> results_pb2.Header:
+    server = control_pb2.GetServerInfoResponse()
+    server.CopyFrom(target.info)
+    server.metrics.clear()
+    known = session_pb2.Capability.values()
+    del server.capabilities[:]
+    server.capabilities.extend(capability for capability in target.info.capabilities if capability in known)
+    return results_pb2.Header(
+        suite_version=metadata.version("asynclm-protocol"),
+        revision=REVISION,
+        profile=settings.profile.name,
+        target=settings.target.spelled,
+        server=server,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=_command(settings),
+        selected=selected,
+    )
+
+
+def _command(settings: RunSettings) -> list[str]:
+    """The command line that repeats the run, whatever of it was configured."""
+    words = ["asynclm-conformance", "run", "--profile", settings.profile.name]
+    for path in settings.suite:
+        words += ["--suite", str(path)]
+    target = settings.target
+    return [*words, *(target.target if target.address is not None else ("--", *target.target))]
+
+
+@contextlib.contextmanager
+def _progress(console: Console, cases: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, and nothing elsewhere; gives what is called for each case."""
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("cases", total=cases)
+        yield lambda: bar.advance(task)

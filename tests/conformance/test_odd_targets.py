@@ -1,0 +1,144 @@
+"""Targets that cannot be judged, or that break everything: each ends with its status and says what to do."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asynclm.conformance.v1 import results_pb2
+from asynclm_conformance.cli.main import main
+from asynclm_conformance.exit_codes import ExitCode
+from asynclm_conformance.report import record
+from asynclm_conformance.run import MOST_EXCHANGES, MOST_FAILURES
+
+CASE = """\
+about: Something.
+cases:
+- id: ends
+  title: A session ends
+  feature: CORE
+  verifies: [SES-044]
+  main:
+    script: [{cml: Hi}, {end: true}]
+    trace: [{finished: {reason: STOP}}]
+  steps:
+  - grant: {rest: true}
+"""
+
+Command = Callable[..., ExitCode]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs `asynclm-conformance` in an empty folder and gives its status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "one.yaml").write_text(CASE, encoding="utf-8")
+
+    def run(*arguments: str) -> ExitCode:
+        monkeypatch.setattr(sys, "argv", ["asynclm-conformance", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return ExitCode(caught.value.code or 0)
+
+    return run
+
+
+def odd(kind: str) -> tuple[str, ...]:
+    return ("--", sys.executable, "-m", "tests.conformance.odd_target", kind, "--port", "{port}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("no-health", "no grpc.health.v1.Health"),
+        ("never-serving", "not healthy within 2 s: health is NOT_SERVING"),
+        ("other-revision", "revision '2099-01-01'"),
+        ("ends", "exit code 7; its last output:\nno weights found"),
+    ],
+)
+@pytest.mark.slow
+def test_a_target_that_cannot_be_used_is_told_why(
+    kind: str, said: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("run", "--suite", "one.yaml", "--start", "2", *odd(kind)) is ExitCode.TARGET
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((f"grpc://127.0.0.1:{free_port()}",), ExitCode.TARGET, "is the server running?"),
+        (("--", "no-such-program", "{port}"), ExitCode.TARGET, "cannot be started"),
+        (("--", sys.executable), ExitCode.TARGET, "no {port}"),
+        ((), ExitCode.TARGET, "no target is given"),
+        (("grpc://127.0.0.1:1", "more"), ExitCode.TARGET, "nothing can follow an address"),
+        (("--token-file", "t", "grpc://127.0.0.1:1"), ExitCode.TARGET, "use grpcs://"),
+        (("--profile", "fool", "grpc://127.0.0.1:1"), ExitCode.USAGE, "no profile is called 'fool'"),
+        (("--run", "none/*", "grpc://127.0.0.1:1"), ExitCode.USAGE, "matches no case"),
+        (("--run", "one/ends", "--skip", "one/*", "grpc://127.0.0.1:1"), ExitCode.NOTHING_SELECTED, "no case"),
+        (("--config", "none.yaml", "grpc://127.0.0.1:1"), ExitCode.USAGE, "none.yaml: cannot be read"),
+        (("--known-failing", "one/ends", "grpc://127.0.0.1:1"), ExitCode.USAGE, "stand in a file"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(
+    arguments: tuple[str, ...], code: ExitCode, said: str, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("run", "--suite", "one.yaml", *arguments) is code
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["silent", "babbling", "garbage"])
+def test_a_target_that_breaks_everything_fails(kind: str, command: Command) -> None:
+    assert command("run", "--suite", "one.yaml", "--patience", "1", *odd(kind)) is ExitCode.NONCONFORMANT
+    run = record.read(Path("results.jsonl"))
+    (result,) = run.results
+    assert result.verdict == results_pb2.VERDICT_FAIL
+    assert result.failures
+    assert len(result.failures) <= MOST_FAILURES + 1
+    assert len(result.wire) <= MOST_EXCHANGES + 1
+    assert kind != "silent" or all(failure.timed_out for failure in result.failures)
+
+
+@pytest.mark.slow
+def test_a_target_that_dies_ends_the_run_without_a_footer(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("run", "--suite", "one.yaml", *odd("dying")) is ExitCode.TARGET
+    error = capsys.readouterr().err
+    assert "the target ended by itself, exit code 9" in error
+    assert "without a footer" in error
+    assert record.read(Path("results.jsonl")).interrupted
+    assert command("report", "results.jsonl") is ExitCode.HARNESS
+
+
+def test_files_of_cases_that_are_wrong_are_told_with_their_place(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.yaml").write_text("about: x\ncases: [\n", encoding="utf-8")
+    assert command("lint", "bad.yaml") is ExitCode.USAGE
+    assert "bad: line 3" in capsys.readouterr().err
+    unknown = "-".join(("SES", "999"))  # spelled so that no search takes it for a citation
+    (tmp_path / "odd.yaml").write_text(CASE.replace("SES-044", unknown), encoding="utf-8")
+    assert command("lint", "odd.yaml") is ExitCode.USAGE
+    assert f"odd/ends: verifies: the specification has no {unknown}" in capsys.readouterr().out
+
+
+def test_init_writes_what_run_reads(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("init") is ExitCode.CONFORMANT
+    assert command("init") is ExitCode.USAGE
+    assert "is there already" in capsys.readouterr().err
+    assert command("run") is ExitCode.TARGET
+    assert "./my-engine cannot be started" in capsys.readouterr().err
+    Path("asynclm-conformance.yaml").write_text("profle: core\n", encoding="utf-8")
+    assert command("run") is ExitCode.USAGE
+    assert "profle" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import grpc
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm_conformance.cases.errors import CaseError
+from asynclm_conformance.cases.model import MAIN, Case
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
 from asynclm_conformance.play.faults import TargetGoneError, status_of
@@ -85,7 +86,7 @@ class Runner:
             level=case.level,
             feature=case.message.feature,
             verifies=case.message.verifies,
-            script=_script(case.message),
+            script=_script(case),
         )
         if choice.skip:
             result.verdict, result.reason = results_pb2.VERDICT_SKIP, choice.skip
@@ -184,15 +185,19 @@ def _cut(exchanges: Sequence[results_pb2.Exchange]) -> list[results_pb2.Exchange
     return [*exchanges[:half], note, *exchanges[-half:]]
 
 
-def _script(case: suite_pb2.Case) -> list[str]:
-    lines = []
-    for line in case.main.script:
-        which = line.WhichOneof("line")
-        text = {"cml": line.cml, "text": f"{line.text!r} (literal)", "end": "<end of sequence>"}.get(
-            which or "", f"<{which}>"
-        )
-        lines.append(f"{text} (masked)" if line.masked else text)
-    return lines
+def _script(case: Case) -> list[str]:
+    """What the models of a case say, line by line; lines of other sessions than `main` begin with its name."""
+    return [
+        f"{'' if name == MAIN else f'{name}: '}{_line(line)}"
+        for name, session in case.sessions.items()
+        for line in session.spec.script
+    ]
+
+
+def _line(line: suite_pb2.ScriptLine) -> str:
+    which = line.WhichOneof("line") or ""
+    text = {"cml": line.cml, "text": f"{line.text!r} (literal)", "end": "<end of sequence>"}.get(which, f"<{which}>")
+    return f"{text} (masked)" if line.masked else text
 
 
 def _first(ids: Sequence[str]) -> str:

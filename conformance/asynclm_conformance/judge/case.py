@@ -23,7 +23,10 @@ def judge(case: Case, play: Play) -> list[results_pb2.Failure]:
     broken_off = any(failure.timed_out for failure in failures)
     for session in play.sessions.values():
         if session.opened and not session.case.spec.HasField("refused") and session.stream.events:
-            failures += _session(case, session, broken_off=broken_off)
+            found = list(_session(case, session, broken_off=broken_off))
+            for failure in found:
+                failure.step = session.stream.steps.get(failure.sequence, 0)
+            failures += found
     return failures
 
 

@@ -83,7 +83,12 @@ class Player:
 
     def _session(self, spec: SessionCase) -> PlayedSession:
         stream = SessionStream(
-            self._target.inference, self._log, spec.name, patience_s=self._patience_s, answers=spec.spec.answers
+            self._target.inference,
+            self._log,
+            spec.name,
+            patience_s=self._patience_s,
+            step=lambda: self._step,
+            answers=spec.spec.answers,
         )
         return PlayedSession(spec, stream)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from asynclm.client.writing import write
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
 from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
@@ -28,10 +29,12 @@ class SessionStream:
         log: takes what goes over the wire.
         name: the session's, in the case.
         patience_s: for how long an event that has to come is waited for.
+        step: the step that is being played, from 1.
         answers: payloads that are sent at once for the client's calls, by function.
 
     Attributes:
         events: every numbered event, in order; those that a resumed stream repeats once.
+        steps: the step during which each event came, by the event's number.
         sent: the client's events by number, `Start` left out.
         resumed: the `Resumed` events.
         status: how the stream ended; None while it is open.
@@ -47,6 +50,7 @@ class SessionStream:
         name: str,
         *,
         patience_s: float,
+        step: Callable[[], int],
         answers: Mapping[str, str],
     ) -> None:
         self._stub = stub
@@ -54,14 +58,17 @@ class SessionStream:
         self._name = name
         self._patience_s = patience_s
         self._answers = answers
+        self._step = step
         self._call: Any = None
         self._reading: asyncio.Task[RpcStatus] | None = None
         self._news = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._next_seq = 1
         self._nonces = 0
         self._closed = False
         self.start = session_pb2.Start()
         self.events: list[session_pb2.ServerEvent] = []
+        self.steps: dict[int, int] = {}
         self.sent: dict[int, session_pb2.ClientEvent] = {}
         self.resumed: list[session_pb2.Resumed] = []
         self.replay_faults: list[tuple[int, str]] = []
@@ -177,12 +184,16 @@ class SessionStream:
         return answer
 
     async def _write(self, event: session_pb2.ClientEvent) -> None:
-        try:
-            await self._call.write(event)
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.CancelledError):
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            # The stream has just ended; how it did is what the case will be judged by.
+        """Writes one event, first come, first served; if the stream has just ended, how it did is what is judged."""
+        async with self._writing:
+            try:
+                await self._call.wait_for_connection()
+                await write(self._call, event)
+            except grpc.aio.AioRpcError:
+                pass  # reading tells why
+            except asyncio.CancelledError:  # the call was, or this task
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
 
     def _answer(self, nonce: str) -> session_pb2.Probed | None:
         for event in reversed(self.events):
@@ -260,6 +271,7 @@ class SessionStream:
                 self.replay_faults.append((event.sequence, f"event {event.sequence} is not what was sent before"))
             return
         self.events.append(event)
+        self.steps.setdefault(event.sequence, self._step())
 
     async def _answer_call(self, event: session_pb2.ServerEvent) -> None:
         call = event.call_dispatched

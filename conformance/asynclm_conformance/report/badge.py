@@ -8,8 +8,7 @@ from asynclm_conformance.report.clean import visible
 from asynclm_conformance.report.record import Run
 
 _COLOURS = {"conformant": "#1a7f37", "not conformant": "#cf222e", "no claim": "#6e7781"}
-_CHARACTER = 6.7
-"""Mean width of a character at 11 px, in px; `textLength` makes any font keep to it."""
+_NARROW, _WIDE = frozenset("fijltr:.,|I1 ()-"), frozenset("mwMWQ@")
 _PADDING = 9
 
 
@@ -18,7 +17,7 @@ def to_svg(run: Run) -> str:
     left = visible(f"AsyncLM {run.header.revision}", 40)
     standing = "interrupted" if run.interrupted else run.standing
     right = visible(f"{run.header.profile}: {standing}", 40)
-    widths = [round(len(text) * _CHARACTER) for text in (left, right)]
+    widths = [_width(text) for text in (left, right)]
     split = widths[0] + 2 * _PADDING
     width = split + widths[1] + 2 * _PADDING
     title = escape(f"{left} | {right}")
@@ -36,3 +35,8 @@ def to_svg(run: Run) -> str:
   </g>
 </svg>
 """
+
+
+def _width(text: str) -> int:
+    """About the width of a text at 11 px, in px; `textLength` makes any font keep to it."""
+    return round(sum(4.4 if char in _NARROW else 10.2 if char in _WIDE else 7 for char in text))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from asynclm_conformance.report.clean import visible
-from asynclm_conformance.report.names import verdict_of
 from asynclm_conformance.report.record import Run
+from asynclm_conformance.verdict import verdict_name
 
 FAILING = frozenset({"FAIL", "WARN", "ERROR", "XFAIL"})
 """Verdicts of cases that do not do what they should, known or not."""
@@ -92,4 +92,4 @@ def compare(before: Run, after: Run) -> Diff:
 
 def _verdict(run: Run, case: str) -> str | None:
     result = run.by_case.get(case)
-    return None if result is None else verdict_of(result)
+    return None if result is None else verdict_name(result.verdict)

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.report.clean import BLOCK, visible
-from asynclm_conformance.report.names import verdict_of
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.report.text import failure_lines
+from asynclm_conformance.verdict import verdict_name
 
 _OUTCOMES = {"FAIL": "failure", "STALE": "failure", "ERROR": "error", "SKIP": "skipped", "XFAIL": "skipped"}
 """What a verdict is in JUnit; what breaks a SHOULD only passes there, and says so in its output."""
@@ -28,7 +28,7 @@ def to_xml(runs: Sequence[Run]) -> str:
 
 
 def _suite(root: ElementTree.Element, run: Run) -> None:
-    outcomes = [_OUTCOMES.get(verdict_of(result)) for result in run.results]
+    outcomes = [_OUTCOMES.get(verdict_name(result.verdict)) for result in run.results]
     suite = ElementTree.SubElement(
         root,
         "testsuite",
@@ -61,7 +61,7 @@ def _case(suite: ElementTree.Element, run: Run, result: results_pb2.CaseResult) 
     case = ElementTree.SubElement(
         suite, "testcase", classname=visible(file, 120), name=visible(name, 120), time=f"{result.seconds:.3f}"
     )
-    verdict = verdict_of(result)
+    verdict = verdict_name(result.verdict)
     outcome = _OUTCOMES.get(verdict)
     lines = [line for failure in result.failures for line in failure_lines(failure)]
     if outcome is not None:

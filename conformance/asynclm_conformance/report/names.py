@@ -1,4 +1,4 @@
-"""Enum values by the names that people use: `PASS` for `VERDICT_PASS`."""
+"""Enum values by the names that people use: `MUST` for `LEVEL_MUST`."""
 
 from __future__ import annotations
 
@@ -19,11 +19,6 @@ def short_name(enum: EnumDescriptor, number: int) -> str:
 @cache
 def _prefix(enum: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", enum).upper() + "_"
-
-
-def verdict_of(result: results_pb2.CaseResult) -> str:
-    """`PASS` and so on."""
-    return short_name(results_pb2.Verdict.DESCRIPTOR, result.verdict)
 
 
 def level_of(result: results_pb2.CaseResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ from google.protobuf import json_format
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.report.clean import visible
-from asynclm_conformance.report.names import verdict_of
+from asynclm_conformance.verdict import count
 
 Standing = Literal["conformant", "not conformant", "no claim"]
 
@@ -67,9 +66,7 @@ class Run:
     @cached_property
     def counts(self) -> Mapping[str, int]:
         """Cases by verdict, in the order of the verdicts; those that none has are left out."""
-        found = Counter(result.verdict for result in self.results)
-        one = {result.verdict: verdict_of(result) for result in self.results}
-        return MappingProxyType({one[verdict]: found[verdict] for verdict in sorted(found)})
+        return MappingProxyType(count(self.results))
 
     @cached_property
     def by_case(self) -> Mapping[str, results_pb2.CaseResult]:
@@ -211,8 +208,9 @@ def _check(result: results_pb2.CaseResult, lines: Mapping[str, int], place: str)
         raise RecordError(f"{place}: case: FILE/ID is expected; got {visible(result.case, 60)!r}")
     if result.case in lines:
         raise RecordError(f"{place}: {visible(result.case, 120)} has its result in line {lines[result.case]} already")
-    if result.verdict == results_pb2.VERDICT_UNSPECIFIED:
-        raise RecordError(f"{place}: {visible(result.case, 120)} has no verdict")
+    if result.verdict == results_pb2.VERDICT_UNSPECIFIED or result.verdict not in results_pb2.Verdict.values():
+        allowed = ", ".join(results_pb2.Verdict.keys()[1:])
+        raise RecordError(f"{place}: verdict: {result.verdict} of {visible(result.case, 120)}; allowed: {allowed}")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

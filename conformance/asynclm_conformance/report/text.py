@@ -10,9 +10,10 @@ from rich.text import Text
 from asynclm.conformance.v1 import results_pb2
 from asynclm.v1 import session_pb2
 from asynclm_conformance.report.clean import BLOCK, visible
-from asynclm_conformance.report.names import short_name, verdict_of
+from asynclm_conformance.report.names import short_name
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.requirements import load
+from asynclm_conformance.verdict import verdict_name
 
 STYLES: Mapping[str, str] = {
     "PASS": "green",
@@ -99,9 +100,9 @@ def _report(run: Run) -> Iterator[Text]:
     yield Text(f"{run.name}: profile {run.header.profile}, revision {run.header.revision}, {run.header.started}")
     for verdict in WORST_FIRST:
         for result in run.results:
-            if verdict_of(result) == verdict:
+            if verdict_name(result.verdict) == verdict:
                 yield from _case(run, result)
-    yield from _skipped([result for result in run.results if verdict_of(result) == "SKIP"])
+    yield from _skipped([result for result in run.results if verdict_name(result.verdict) == "SKIP"])
     yield Text()
     yield Text(summary(run))
     style = {"conformant": "bold green", "not conformant": "bold red"}.get(run.standing, "bold yellow")
@@ -119,7 +120,7 @@ def _case(run: Run, result: results_pb2.CaseResult) -> Iterator[Text]:
 
 
 def _line(result: results_pb2.CaseResult) -> Text:
-    verdict = verdict_of(result)
+    verdict = verdict_name(result.verdict)
     return Text.assemble(
         (f"{verdict:6}", STYLES.get(verdict, "")),
         (visible(result.case, 120), "bold"),

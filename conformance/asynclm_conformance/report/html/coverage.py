@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from asynclm_conformance.report.clean import visible
 from asynclm_conformance.report.html.view import Cell, Cited, Column, cited, path_of
-from asynclm_conformance.report.names import verdict_of
 from asynclm_conformance.requirements import load
+from asynclm_conformance.verdict import verdict_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,6 @@ def _concerned(columns: Sequence[Column], name: str) -> set[str]:
 
 
 def _verifier(columns: Sequence[Column], name: str) -> Verifier:
-    cells = tuple(
-        Cell(column, verdict_of(column.run.by_case[name])) for column in columns if name in column.run.by_case
-    )
+    results = ((column, column.run.by_case.get(name)) for column in columns)
+    cells = tuple(Cell(column, verdict_name(result.verdict) if result else "") for column, result in results)
     return Verifier(visible(name, 120), path_of(name), cells)

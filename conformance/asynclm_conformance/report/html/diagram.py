@@ -110,7 +110,7 @@ def _place(row: Row, y: int, size: Size, colour: str) -> Placed:
         for line in break_lines((Span(f"✗ {words}"),), size.characters, size.lines):
             bottom += _LINE
             failures.append((number, Line(bottom, line)))
-    return Placed(row, y, bottom + (8 if failures else 2) - y, lines, arrow, tuple(failures), colour)
+    return Placed(row, y, bottom + (10 if failures else 2) - y, lines, arrow, tuple(failures), colour)
 
 
 def break_lines(spans: Sequence[Span], width: int, most: int) -> list[tuple[Span, ...]]:

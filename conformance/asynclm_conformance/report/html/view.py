@@ -17,10 +17,11 @@ from asynclm_conformance.report.html.diagram import Diagram, diagrams
 from asynclm_conformance.report.html.markdown import script_line, sentence
 from asynclm_conformance.report.html.rows import MOST_ROWS, rows, sessions
 from asynclm_conformance.report.labels import in_full
-from asynclm_conformance.report.names import feature_of, level_of, short_name, verdict_of
+from asynclm_conformance.report.names import feature_of, level_of, short_name
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.report.text import WORST_FIRST, place
 from asynclm_conformance.requirements import Requirement, load
+from asynclm_conformance.verdict import verdict_name
 
 _SAFE = re.compile(r"[^A-Za-z0-9-]")
 _LONGEST_NAME = 80
@@ -183,7 +184,7 @@ def _case_row(all_columns: Sequence[Column], name: str, reasons: Mapping[str, in
             cells.append(Cell(column, ""))
         else:
             note = reasons[result.reason] if result.verdict == results_pb2.VERDICT_SKIP else 0
-            cells.append(Cell(column, verdict_of(result), note))
+            cells.append(Cell(column, verdict_name(result.verdict), note))
     first = _results(all_columns, name)[0][1]
     shown = visible(name, 120)
     return CaseRow(shown, shown.partition("/")[2], visible(first.title), level_of(first), path_of(name), tuple(cells))
@@ -219,7 +220,7 @@ def _results(all_columns: Sequence[Column], name: str) -> list[tuple[Column, res
 def _outcome(column: Column, result: results_pb2.CaseResult) -> Outcome:
     return Outcome(
         column=column,
-        verdict=verdict_of(result),
+        verdict=verdict_name(result.verdict),
         reason=visible(result.reason, BLOCK),
         seconds=result.seconds,
         live=_live(result),

@@ -33,9 +33,9 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     VERDICT_PASS: _Verdict.ValueType  # 1
     VERDICT_FAIL: _Verdict.ValueType  # 2
-    """The target breaks a MUST."""
+    """The target breaks a requirement."""
     VERDICT_WARN: _Verdict.ValueType  # 3
-    """The target does not do what it SHOULD."""
+    """The target does not do what is recommended."""
     VERDICT_SKIP: _Verdict.ValueType  # 4
     """It needs a capability that the target does not declare and the profile does not ask for."""
     VERDICT_ERROR: _Verdict.ValueType  # 5
@@ -51,9 +51,9 @@ class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 VERDICT_PASS: Verdict.ValueType  # 1
 VERDICT_FAIL: Verdict.ValueType  # 2
-"""The target breaks a MUST."""
+"""The target breaks a requirement."""
 VERDICT_WARN: Verdict.ValueType  # 3
-"""The target does not do what it SHOULD."""
+"""The target does not do what is recommended."""
 VERDICT_SKIP: Verdict.ValueType  # 4
 """It needs a capability that the target does not declare and the profile does not ask for."""
 VERDICT_ERROR: Verdict.ValueType  # 5
@@ -191,7 +191,7 @@ class CaseResult(_message.Message):
 
     @_builtins.property
     def script(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The script of `main`, line by line, as it was played."""
+        """The script, line by line, as it was played; lines of other sessions than `main` begin with its name and a colon."""
 
     @_builtins.property
     def witnessed(self) -> _containers.RepeatedScalarFieldContainer[_suite_pb2.Witness.ValueType]: ...

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from examples import tools_conformance
-
 from asynclm.tools import Tool, ToolSet
+from examples import tools_conformance
 
 TOOLS = [value for value in vars(tools_conformance).values() if isinstance(value, Tool)]
 

@@ -78,7 +78,7 @@ def check_references(schema: Mapping[str, Any], path: str) -> None:
 
 
 def _references(node: object, path: str, resolver: Any, *, named: bool = False) -> Iterator[tuple[str, str, Any]]:
-    """Every reference by its path, with what resolves it: in a part with an address of its own that is relative to it."""
+    """Every reference by its path, with what resolves it: below an address of its own, that is relative to it."""
     if isinstance(node, list):
         for index, item in enumerate(node):
             yield from _references(item, f"{path}/{index}", resolver)

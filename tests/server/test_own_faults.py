@@ -25,7 +25,7 @@ async def test_a_bug_is_internal_and_told_to_the_log_only(
     """[ERR-005, ERR-006]."""
     harness = await serve()
 
-    async def broken(start: StartRequest) -> Any:
+    async def broken(start: StartRequest, **options: object) -> Any:
         raise RuntimeError("a secret path")
 
     monkeypatch.setattr(harness.server.hub, "open", broken)

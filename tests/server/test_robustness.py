@@ -46,6 +46,7 @@ from asynclm.session.events import (
 from asynclm.session.state import Delivery, FinishReason, NoticeCode, RejectReason, Result, UndeliveredReason
 from asynclm.tools import tool
 from asynclm.v1 import control_pb2, session_pb2
+from asynclm.wire.client_events import client_event_to_pb
 from asynclm.wire.errors import fault_from_rpc_error
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import OnDisconnect, Started
@@ -128,11 +129,8 @@ async def test_what_cannot_be_read_drops_the_stream_that_it_comes_on(h: Harness,
     """[ERR-047, WIRE-035]: what came before it stands."""
     await h.load("s", *call("a"), TRAP, END, ScriptEnd())
     stream = raw_session(h)
-    start = session_pb2.ClientEvent(client_seq=1)
-    from asynclm.wire.client_events import client_event_to_pb
-
-    start = client_event_to_pb(StartRequest(model="script:s", messages=PROMPT, tools=(F,)), 1)
-    await stream.write(start.SerializeToString())
+    start = StartRequest(model="script:s", messages=PROMPT, tools=(F,), on_disconnect=OnDisconnect.CANCEL)
+    await stream.write(client_event_to_pb(start, 1).SerializeToString())
     first = await stream.read()
     record = h.server.hub.registry.get(first.started.session_id)
     assert record is not None
@@ -328,7 +326,7 @@ class Narrow:
         record = await opened(self.h, s)
         loop = self.h.server.hub.loop
         async with asyncio.timeout(PATIENCE_S):
-            while (await self._look(record))[0] or not record.stream._holding or not self._stuck(record):
+            while (await self._look(record))[0] or not record.stream._told.held or not self._stuck(record):
                 pass
         return s, record, (await asyncio.wrap_future(loop.inspect(record.session_id, lambda m: m.token_index)))
 
@@ -338,7 +336,7 @@ class Narrow:
 
     def _stuck(self, record: Any) -> bool:
         """Nothing has been sent since it was last asked."""
-        taken, self._taken = getattr(self, "_taken", -1), record.stream._taken
+        taken, self._taken = getattr(self, "_taken", -1), record.stream.sent
         return taken == self._taken
 
 
@@ -380,13 +378,13 @@ async def test_a_client_that_never_reads_ends_by_the_clock(narrow: Narrow) -> No
 
 async def test_a_client_that_leaves_while_much_waits_for_it(narrow: Narrow) -> None:
     """[WIRE-017]: the server is in the middle of a send that cannot end."""
-    s, record, _ = await narrow.unread()
+    s, record, _ = await narrow.unread(on_disconnect=OnDisconnect.CANCEL)
     s.call.cancel()
     assert (await ended(record)).reason is FinishReason.DISCONNECTED
 
 
 async def test_a_detached_session_whose_client_did_not_read_goes_on(narrow: Narrow) -> None:
-    """[WIRE-025, WIRE-097]: what was held for its reader is held no more."""
+    """[WIRE-097]: what was held for its reader is held no more."""
     s, record, _ = await narrow.unread(on_disconnect=OnDisconnect.DETACH)
     s.call.cancel()
     finished = await ended(record)
@@ -409,10 +407,10 @@ async def test_a_client_that_writes_and_does_not_read_is_not_read_either(
 
     writing = asyncio.create_task(write())
     stream = record.stream
-    await turns(lambda: stream._unread > 1 << 20)
+    await turns(lambda: stream._backlog.unread > 1 << 20)
     for _ in range(200):  # the event loop turns, and the client writes as long as anybody takes it
         await asyncio.sleep(0)
-        assert stream._unread < 4 << 20
+        assert stream._backlog.unread < 4 << 20
     assert not writing.done()
     for _ in range(refused):
         assert len((await s.until(InterruptRejected)).payload) == 1 << 20
@@ -443,7 +441,8 @@ async def test_streams_that_break_off_at_any_moment_leave_nothing_behind(h: Harn
     await h.load("s", *call("a"), TRAP, END, ScriptEnd())
     for moment in range(60):
         s = RawSession(h.inference.Session())
-        await s.send(StartRequest(model="script:s", messages=PROMPT, tools=(F,)))
+        start = StartRequest(model="script:s", messages=PROMPT, tools=(F,), on_disconnect=OnDisconnect.CANCEL)
+        await s.send(start)
         for _ in range(moment):
             await asyncio.sleep(0)
         s.call.cancel()
@@ -457,7 +456,7 @@ async def test_a_stream_that_breaks_off_is_no_half_close(h: Harness, how: str, s
     """[WIRE-016, WIRE-017]: what could have ended it otherwise does not come first."""
     await h.load("s", *call("a"), TRAP, END, ScriptText("gone"), ScriptEnd())
     channel = grpc.aio.insecure_channel(h.server.address)
-    s = await Harness(h.server, channel).session(tools=(F,), **start)
+    s = await Harness(h.server, channel).session(tools=(F,), on_disconnect=OnDisconnect.CANCEL, **start)
     record = await opened(h, s)
     if "credit" not in start:
         await s.until(TrapEntered)
@@ -493,7 +492,7 @@ async def test_a_client_that_vanishes_without_a_word_is_missed(serve: Serve) -> 
 
     proxy = await asyncio.start_server(between, "127.0.0.1", 0)
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
-    s = await Harness(h.server, channel).session(tools=(F,))
+    s = await Harness(h.server, channel).session(tools=(F,), on_disconnect=OnDisconnect.CANCEL)
     record = await opened(h, s)
     await s.until(TrapEntered)
     vanished.set()
@@ -740,6 +739,6 @@ async def test_a_stream_whose_event_loop_is_gone_takes_reports_all_the_same() ->
     """The engine's thread meets it while a server stops."""
     loop = asyncio.new_event_loop()
     loop.close()
-    stream = EventStream(loop, lambda _: None, lambda: None)
-    assert stream.sink([]) is False
-    stream.fail(RuntimeError("nobody hears it"))
+    stream = EventStream(loop, lambda _: None, lambda _: None)
+    assert stream.sink([]) is None
+    stream.attach().fail(RuntimeError("nobody hears it"))

@@ -96,7 +96,7 @@ class Checker:
         self.waiting: State | None = None
         self.woken = False
         self.probes: list[str] = []
-        self.held = False
+        self.held = ev.OutputHeld(held=False)
         self.refused = False
         self.unit_due = False
         self.over = False
@@ -119,7 +119,7 @@ class Checker:
         if isinstance(given, ev.ProbeRequested):
             self.probes.append(given.nonce)
         if isinstance(given, ev.OutputHeld):
-            self.held = given.held
+            self.held = given
         if not isinstance(given, ev.TimeAdvanced):
             self._order(effects)
         self._batch(given, effects)
@@ -390,7 +390,7 @@ class Checker:
             self.require(Kind.INTR not in session.mask().kinds and bool(session.mask().kinds), "a bad mask")
             self.require(not self._spent(), "goes on after max_new_tokens")
             self.require(not self.probes or self.credit != 0, "a probe was not answered")
-        elif not self.held:
+        elif not self.held.held or self.held.until_ack:
             self.require(not self.probes, "a probe was not answered at rest")
         if self.waiting is State.TRAPPED:
             assert self.trap is not None

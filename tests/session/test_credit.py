@@ -253,3 +253,16 @@ def test_a_probe_is_not_answered_for_want_of_reading() -> None:
     player.give(OutputHeld(held=False))
     player.write("y")
     assert names(player.sample(97))[-1] == "Probed"
+
+
+def test_a_client_that_does_not_acknowledge_is_answered_at_rest() -> None:
+    """[WIRE-081, WIRE-094]: no step can run before its `Ack`, as without credit; a half-close ends nothing there."""
+    player = Player(credit=3)
+    player.write("x")
+    player.give(OutputHeld(held=True, until_ack=True))
+    assert not player.session.can_step
+    assert names(player.probe()) == ["Probed"]
+    player.give(HalfClosed())
+    assert player.state is State.DECODING
+    player.give(OutputHeld(held=False))
+    assert player.session.can_step

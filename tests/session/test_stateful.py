@@ -78,7 +78,7 @@ disturbances = st.one_of(
     st.builds(ev.InterruptReceived, source=st.just("@user"), payload=payloads, status=statuses),
     st.builds(ev.CancelRequested, id=ids, origin=st.sampled_from((CancelOrigin.CLIENT, CancelOrigin.DISCONNECT))),
     st.builds(ev.CancelRequested, call_index=st.integers(0, 6)),
-    st.builds(ev.OutputHeld, held=st.sampled_from((True, False, False, False))),
+    st.builds(ev.OutputHeld, held=st.sampled_from((True, False, False, False)), until_ack=st.booleans()),
     st.builds(ev.PauseChanged, paused=st.sampled_from((True, False, False, False))),
     st.just(ev.ProbeRequested(nonce="")),
 )

@@ -72,7 +72,7 @@ class Carrier:
         if running.over:
             return
         if isinstance(event, OutputHeld):
-            running.held = event.held
+            running.held = event
         try:
             effects = running.machine.receive(event)
         except RemoteProtocolError as error:
@@ -155,13 +155,13 @@ class Carrier:
         while running.outbox:
             reports, running.outbox = running.outbox, []
             try:
-                behind = running.sink(reports)
+                held = running.sink(reports)
             except Exception as error:  # nobody hears it any more
                 running.sink = _nobody
                 self.fail(running, error)
                 continue
-            if behind and not running.held:
-                self.receive(running, OutputHeld(held=True))
+            if held is not None and held != running.held:
+                self.receive(running, held)
         self._done(running)
 
 

@@ -76,15 +76,23 @@ class EngineLoop:
         """Opens a session; the future fails with what `Engine.open` raises."""
         return self.call(lambda: self._open(request))
 
-    def post(self, session_id: str, event: Event, on_error: Callable[[Exception], None] | None = None) -> None:
+    def post(
+        self,
+        session_id: str,
+        event: Event,
+        on_error: Callable[[Exception], None] | None = None,
+        *,
+        unless: Callable[[], bool] | None = None,
+    ) -> None:
         """Applies an event to a session, in order of posting.
 
         Args:
             session_id: an open session; unknown ones are ignored, since a session may finish at any time.
             event: what happened.
             on_error: called on the loop's thread with what the machine raised for a fault of the peer.
+            unless: asked on the loop's thread when the event's turn comes; if it says so, the event is dropped.
         """
-        self._inbox.put(lambda: self._receive_posted(session_id, event, on_error))
+        self._inbox.put(lambda: self._receive_posted(session_id, event, on_error, unless))
         if isinstance(event, InterruptReceived):
             running = self._sessions.get(session_id)
             if running is not None and running.takes_at_once(event):
@@ -322,10 +330,14 @@ class EngineLoop:
         return target
 
     def _receive_posted(
-        self, session_id: str, event: Event, on_error: Callable[[Exception], None] | None = None
+        self,
+        session_id: str,
+        event: Event,
+        on_error: Callable[[Exception], None] | None = None,
+        unless: Callable[[], bool] | None = None,
     ) -> None:
         running = self._sessions.get(session_id)
-        if running is None:
+        if running is None or (unless is not None and unless()):
             return
         self._carrier.tick(running)
         self._carrier.receive(running, event, on_error)

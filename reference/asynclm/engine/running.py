@@ -12,7 +12,7 @@ from asynclm.engine.script import Script, ScriptPlayer
 from asynclm.engine.stats import InterruptTrace
 from asynclm.session.config import SessionConfig
 from asynclm.session.effects import CallCancelRequested, CallDispatched, Finished, Report
-from asynclm.session.events import InterruptReceived
+from asynclm.session.events import InterruptReceived, OutputHeld
 from asynclm.session.machine import Session
 from asynclm.session.mask import Mask
 from asynclm.session.state import FinishReason, Scheduling, State
@@ -29,11 +29,11 @@ class TimedReport:
     time_ms: int
 
 
-Sink = Callable[[Sequence[TimedReport]], bool | None]
+Sink = Callable[[Sequence[TimedReport]], OutputHeld | None]
 """Takes a session's reports, in order, on the loop's thread; must not block.
 
-Gives True if whoever reads them is too far behind: the session then decodes no further until `OutputHeld(held=False)`
-is posted [WIRE-061].
+Gives `OutputHeld` if whoever reads them is too far behind, which the session is told at once: it then decodes no
+further until `OutputHeld(held=False)` is posted [WIRE-061, WIRE-094].
 """
 
 
@@ -83,7 +83,7 @@ class Running:
 
     Attributes:
         over: its `Finished` has been made; nothing comes after it.
-        held: it waits for its reader.
+        held: whether it waits for its reader, as it was last told.
         trace: when its interrupts were accepted.
         mask: what its next token is sampled under.
         request: what was asked for under `mask`, to be asked for again while it holds; None for what a script wants.
@@ -105,7 +105,7 @@ class Running:
         self.request: StepRequest | None = None
         self.sampling_freely = False
         self.over = False
-        self.held = False
+        self.held = OutputHeld(held=False)
         self.alarm_ns: int | None = None
         self.unanswered: StepRequest | None = None
         self.trace = InterruptTrace()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-import grpc
-
 from asynclm.engine.loop import SessionNotFoundError
 from asynclm.server.context import Context
 from asynclm.server.hub import SessionHub
@@ -16,7 +14,7 @@ from asynclm.session.effects import CallRow, Finished, InterruptRow, Usage
 from asynclm.session.machine import Session
 from asynclm.session.state import State
 from asynclm.v1 import control_pb2, control_pb2_grpc
-from asynclm.wire.errors import FieldError, StatusError, abort, field_fault, shorten
+from asynclm.wire.errors import FieldError, abort, field_fault, session_not_found, shorten
 from asynclm.wire.info import server_info_to_pb, session_detail_to_pb, summary_to_pb
 from asynclm.wire.values import SessionDetail, SessionSummary
 
@@ -103,12 +101,6 @@ class ControlService(control_pb2_grpc.ControlServicer):
             except SessionNotFoundError:
                 await record.done.wait()  # it finished just now
         return _finished_detail(record, record.finished) if record.finished is not None else None
-
-
-def session_not_found(session_id: str) -> StatusError:
-    """The fault of an unknown session id."""
-    message = f"session_id is {shorten(session_id)}; no session of that id is running or kept"
-    return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_SESSION")
 
 
 def _look(

@@ -45,6 +45,8 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
     capabilities = set(_CAPABILITIES)
     if guidance.available():
         capabilities.add(Capability.GRAMMAR)
+    if options.resume_grace_s:
+        capabilities.add(Capability.RESUME)
     if tools:
         capabilities.add(Capability.SERVER_TOOLS)
     if options.scripts:
@@ -65,6 +67,7 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
                 binding=binding_of(codec, engine.tokenizer, binding),
                 description=info.description if adapter is None else {**info.description, "adapter": adapter},
                 vocab_size=engine.tokenizer.vocab_size,
+                scripted_only=scripted_only,
             )
             for name, adapter in model_names(info).items()
         ),
@@ -75,6 +78,8 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
             max_sessions=options.limits.max_sessions,
             max_prompt_bytes=options.limits.max_prompt_bytes,
             max_tools=options.limits.max_tools,
+            resume_grace_ms=round(options.resume_grace_s * 1000),
+            max_kept_events=options.limits.max_kept_events if options.resume_grace_s else 0,
             max_stop_strings=MAX_STOP_STRINGS,
             max_stop_string_bytes=MAX_STOP_STRING_BYTES,
             max_top_logprobs=MAX_TOP_LOGPROBS,

@@ -1,4 +1,4 @@
-"""The data plane: `Inference.Session` and `Inference.Generate` over the hub."""
+"""The data plane: `Inference.Session`, `Inference.Resume` and `Inference.Generate` over the hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from asynclm.server.context import Context
-from asynclm.server.hub import OpenedSession, SessionHub
+from asynclm.server.hub import OpenedStream, SessionHub
 from asynclm.server.unreadable import unreadable
 from asynclm.session.effects import Finished
 from asynclm.session.errors import RemoteProtocolError
@@ -23,7 +23,7 @@ from asynclm.wire.client_events import AckReceived, ClientInput, ResumeAsked, cl
 from asynclm.wire.errors import BAD_EVENT, SEQUENCE_GAP, FieldError, StatusError, WireError, abort, field_fault
 from asynclm.wire.reports import to_server_event
 from asynclm.wire.start import StartRequest, start_from_pb
-from asynclm.wire.values import OnDisconnect
+from asynclm.wire.values import OnDisconnect, Resumed
 
 log = logging.getLogger(__name__)
 
@@ -52,25 +52,23 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     ) -> None:
         """One session on one stream [WIRE-010 to WIRE-021]."""
         try:
-            start = await self._read_start(request_iterator)
-            opened = await self._hub.open(start)
+            opened = await self._hub.open(await self._read_start(request_iterator))
         except Exception as error:
             await _abort(context, error)
-        reader = asyncio.create_task(self._read_events(request_iterator, opened))
-        try:
-            await _send_events(opened, context)
-        except Exception as error:
-            await _abort(context, error)
-        finally:
-            reader.cancel()
-            self._hub.leave(opened)
+        await self._converse(opened, request_iterator, context)
 
     async def Resume(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
-    ) -> NoReturn:
-        """Not yet: this server does not declare RESUME."""
-        message = "this server cannot resume sessions; see GetSession for the ledger of a dropped one"
-        await abort(context, StatusError(grpc.StatusCode.UNIMPLEMENTED, message, "NO_RESUME"))
+    ) -> None:
+        """A session on another stream [WIRE-090 to WIRE-099]."""
+        if not self._hub.resumes:
+            message = "this server cannot resume sessions; see GetSession for the ledger of a dropped one"
+            await abort(context, StatusError(grpc.StatusCode.UNIMPLEMENTED, message, "NO_RESUME"))
+        try:
+            opened = await self._hub.resume(await self._read_resume(request_iterator))
+        except Exception as error:
+            await _abort(context, error)
+        await self._converse(opened, request_iterator, context, resumed=True)
 
     async def Generate(  # type: ignore[override]  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context
@@ -80,43 +78,76 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             start = await _read(request.start)
             _check_generate(start)
             # Cancelling the rpc ends the session, whatever the start says [WIRE-102].
-            opened = await self._hub.open(dataclasses.replace(start, on_disconnect=OnDisconnect.CANCEL))
+            start = dataclasses.replace(start, on_disconnect=OnDisconnect.CANCEL)
+            opened = await self._hub.open(start, resumable=False)
         except Exception as error:
             await _abort(context, error)
         self._hub.post(opened.record, HalfClosed())
+        await self._converse(opened, None, context)
+
+    async def _converse(
+        self,
+        opened: OpenedStream,
+        requests: AsyncIterator[session_pb2.ClientEvent] | None,
+        context: Context,
+        *,
+        resumed: bool = False,
+    ) -> None:
+        """Carries a session's events both ways until it or the stream is over."""
         try:
+            if resumed and opened.attachment.superseded is None:
+                await _send_resumed(opened, context)
+            if requests is not None and opened.attachment.superseded is None:
+                opened.attachment.listening = asyncio.create_task(self._read_events(requests, opened))
             await _send_events(opened, context)
+        except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+            log.info("session %s: its stream is broken: %s", opened.record.session_id, error)
         except Exception as error:
             await _abort(context, error)
         finally:
             self._hub.leave(opened)
 
     async def _read_start(self, requests: AsyncIterator[session_pb2.ClientEvent]) -> StartRequest:
+        first = await self._read_first(requests, "start")
+        if first.client_seq != 1:
+            raise FieldError("client_seq", f"is {first.client_seq}; the next is 1", SEQUENCE_GAP)
+        return await _read(first.start)
+
+    async def _read_resume(self, requests: AsyncIterator[session_pb2.ClientEvent]) -> ResumeAsked:
+        first = await self._read_first(requests, "resume")
+        if first.client_seq != 0:
+            raise FieldError("client_seq", f"is {first.client_seq}; that of resume is 0", SEQUENCE_GAP)
+        asked = client_event_from_pb(first)
+        assert isinstance(asked, ResumeAsked)
+        return asked
+
+    async def _read_first(self, requests: AsyncIterator[session_pb2.ClientEvent], kind: str) -> session_pb2.ClientEvent:
+        """The first event of a stream, which is of one kind, and comes soon."""
         seconds = self._hub.options.limits.start_timeout_s
         try:
             async with asyncio.timeout(seconds):
                 first = await anext(requests)
         except StopAsyncIteration:
-            raise FieldError("start", "is missing: the stream ended before its first event") from None
+            raise FieldError(kind, "is missing: the stream ended before its first event") from None
         except TimeoutError:
-            message = f"no Start within {seconds:g} s of the opening of the stream"
+            message = f"no {kind} within {seconds:g} s of the opening of the stream"
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, message, "START_TIMEOUT") from None
         which = first.WhichOneof("event")
-        if which != "start":
-            raise FieldError("event", f"is {which or 'empty'}; the first event of Session is start", BAD_EVENT)
-        _check_sequence(first.client_seq, 0)
-        return await _read(first.start)
+        if which != kind:
+            rpc = "Session" if kind == "start" else "Resume"
+            raise FieldError("event", f"is {which or 'empty'}; the first event of {rpc} is {kind}", BAD_EVENT)
+        return first
 
-    async def _read_events(self, requests: AsyncIterator[session_pb2.ClientEvent], opened: OpenedSession) -> None:
+    async def _read_events(self, requests: AsyncIterator[session_pb2.ClientEvent], opened: OpenedStream) -> None:
         """Passes the client's events on, no faster than they are applied and answered; its faults end the stream."""
-        applied, ahead = 1, 0
+        ahead = 0
+        inputs = opened.record.inputs
         try:
             async for pb in requests:
-                if pb.client_seq != 0 and pb.client_seq <= applied:
+                if not inputs.is_next(pb.client_seq):
                     continue
-                _check_sequence(pb.client_seq, applied)
-                self._apply(client_event_from_pb(pb), opened)
-                applied += 1
+                self._apply(client_event_from_pb(pb), pb.client_seq, opened)
+                inputs.last = pb.client_seq
                 ahead += pb.ByteSize() + EVENT_BYTES
                 if ahead > MOST_AHEAD:
                     await self._hub.caught_up()
@@ -127,48 +158,51 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._hub.refuse(opened.record, error)
+            self._hub.refuse(opened, error)
 
-    def _apply(self, event: ClientInput, opened: OpenedSession) -> None:
+    def _apply(self, event: ClientInput, number: int, opened: OpenedStream) -> None:
+        stream = opened.record.stream
         match event:
             case StartRequest() | ResumeAsked():
                 raise FieldError("event", "is a second start; a stream carries one session", BAD_EVENT)
-            case ProbeRequested():
-                opened.record.stream.asked()
-                self._hub.post(opened.record, event)
-            case AckReceived():
-                pass  # events are not kept for Resume yet: there is nothing to let go
+            case AckReceived(sequence=sequence):
+                if not stream.acknowledge(sequence):
+                    raise FieldError("ack.sequence", f"is {sequence}; the last event sent is {stream.sent}")
             case _:
-                self._hub.post(opened.record, event)
+                if isinstance(event, ProbeRequested):
+                    stream.asked()
+                self._hub.post_from_client(opened, number, event)
 
 
-async def _send_events(opened: OpenedSession, context: Context) -> None:
-    """Writes the session's events up to `Finished`, no faster than the client takes them; returns where it is gone."""
+async def _send_resumed(opened: OpenedStream, context: Context) -> None:
+    """Writes the first event of a resumed stream, which has no number, but a place [WIRE-051, WIRE-091]."""
     record = opened.record
-    stream = record.stream
-    try:
-        await context.write(to_server_event(opened.started, 1, 0))
-        finished = False
-        while not finished:
-            taken = stream.take()
-            if taken is None:
-                await stream.arrival()
-                continue
-            finished = isinstance(taken.report, Finished)
-            timings = record.timings if finished else None
-            await context.write(to_server_event(taken.report, taken.sequence, taken.time_ms, timings=timings))
-    except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
-        log.info("session %s: its stream is broken: %s", record.session_id, error)
+    resumed = Resumed(
+        last_client_seq=record.inputs.last, last_event_seq=record.stream.last_sequence, started=opened.started
+    )
+    token_index, time_ms = record.stream.place()
+    event = to_server_event(resumed, 0, time_ms)
+    event.token_index = token_index
+    await context.write(event)
+
+
+async def _send_events(opened: OpenedStream, context: Context) -> None:
+    """Writes the session's events up to `Finished`, no faster than the client takes them."""
+    reader = opened.attachment.reader
+    finished = False
+    while not finished:
+        taken = reader.take()
+        if taken is None:
+            await reader.arrival()
+            continue
+        finished = isinstance(taken.report, Finished)
+        timings = opened.record.timings if finished else None
+        await context.write(to_server_event(taken.report, taken.sequence, taken.time_ms, timings=timings))
 
 
 async def _read(start: session_pb2.Start) -> StartRequest:
     """Reads a `Start` beside the event loop: megabytes of schemas take seconds to check."""
     return await asyncio.to_thread(start_from_pb, start)
-
-
-def _check_sequence(client_seq: int, applied: int) -> None:
-    if client_seq != applied + 1:
-        raise FieldError("client_seq", f"is {client_seq}; the next is {applied + 1}", SEQUENCE_GAP)
 
 
 def _check_generate(start: StartRequest) -> None:

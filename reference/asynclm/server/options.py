@@ -26,6 +26,8 @@ class ServerLimits:
         start_timeout_s: seconds from the opening of a stream within which its `Start` has to come.
         keepalive_s: seconds without a word from a client after which it is asked for a sign of life, and seconds that
             it then has to give one.
+        max_kept_events: events of one session that its client has not acknowledged; then it stops decoding [WIRE-094].
+        max_kept_bytes: what those take, or so.
     """
 
     max_message_bytes: int = 16 << 20
@@ -37,6 +39,8 @@ class ServerLimits:
     max_concurrent_tools: int = 16
     start_timeout_s: float = 30.0
     keepalive_s: float = 20.0
+    max_kept_events: int = 32_768
+    max_kept_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -67,11 +71,13 @@ class ServerOptions:
         metrics_port: port of the metrics in Prometheus's format; 0 for any free one, None for none.
         scripts: serve scripted models and the `ScriptedModel` service.
         drain_seconds: what open sessions get to finish on SIGTERM.
+        resume_grace_s: seconds for which a dropped session can be resumed; 0 for a server that offers no `Resume`.
         limits: limits of the server.
         session_limits: the limits of a session, which its `Start` may lower.
 
     Raises:
-        ValueError: plaintext, of either port, beyond loopback without `allow_remote_plaintext`, or a port out of range.
+        ValueError: plaintext, of either port, beyond loopback without `allow_remote_plaintext`, a port out of range,
+            or a grace period below 0.
     """
 
     host: str = "127.0.0.1"
@@ -83,12 +89,15 @@ class ServerOptions:
     metrics_port: int | None = None
     scripts: bool = True
     drain_seconds: float = 10.0
+    resume_grace_s: float = 30.0
     limits: ServerLimits = field(default_factory=ServerLimits)
     session_limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; allowed: 0 (any free one) to 65535")
+        if self.resume_grace_s < 0:
+            raise ValueError(f"resume_grace_s is {self.resume_grace_s:g}; allowed: 0 (no Resume) or more")
         self._check_metrics()
         if self.tls is None and not self.allow_remote_plaintext and not _is_loopback(self.host):
             raise ValueError(

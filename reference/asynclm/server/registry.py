@@ -8,10 +8,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from asynclm.engine.running import TimedReport
+from asynclm.server.attachment import Attachment, ClientInputs
 from asynclm.server.event_stream import EventStream
+from asynclm.server.kept_events import KeepLimits
 from asynclm.session.effects import Finished, StateChanged, Tokens, TrapEntered, TrapExited
+from asynclm.session.events import OutputHeld
 from asynclm.session.state import State
-from asynclm.wire.values import SessionTimings
+from asynclm.wire.values import SessionTimings, Started
+
+Tell = Callable[[str, OutputHeld], None]
+"""Gives a session, by its id, an event of its stream."""
 
 
 class SessionClock:
@@ -53,19 +59,28 @@ class SessionRecord:
 
     Attributes:
         stream: its events on their way to the client.
-        attached: whether a client's stream carries it.
+        started: what its client was told first; None while it is being opened.
+        attachment: the client's stream that carries it; None while it is detached.
+        resumable: whether it can be taken up again, now or once it is detached.
+        inputs: how far its client's events have got.
+        grace: ends the time in which it can be taken up again; None while it is attached, and once that is over.
         finished: its last event, or None; `done` is set by then, and for a session that could not be opened.
     """
 
     def __init__(
-        self, session_id: str, model: str, labels: Mapping[str, str], make_room: Callable[[str], None]
+        self, session_id: str, model: str, labels: Mapping[str, str], tell: Tell, keep: KeepLimits | None
     ) -> None:
         self.session_id = session_id
         self.model = model
         self.labels = dict(labels)
-        self.stream = EventStream(asyncio.get_running_loop(), self._observe, lambda: make_room(session_id))
+        loop = asyncio.get_running_loop()
+        self.stream = EventStream(loop, self._observe, lambda held: tell(session_id, held), keep)
+        self.resumable = keep is not None
+        self.inputs = ClientInputs()
+        self.started: Started | None = None
+        self.attachment: Attachment | None = None
+        self.grace: asyncio.TimerHandle | None = None
         self.started_at = time.time()
-        self.attached = True
         self._clock = SessionClock()
         self.finished: Finished | None = None
         self.done = asyncio.Event()
@@ -78,17 +93,23 @@ class SessionRecord:
                 self.done.set()
 
     @property
+    def attached(self) -> bool:
+        """Whether a client's stream carries it."""
+        return self.attachment is not None
+
+    @property
     def timings(self) -> SessionTimings:
         """Where the session's time went, so far."""
         return self._clock.timings
 
     @property
     def kept_bytes(self) -> int:
-        """About what its ledger takes."""
+        """About what it takes once it has finished: its ledger, and its events while it can be resumed."""
         if self.finished is None:
             return 0
         calls, interrupts = self.finished.calls, self.finished.interrupts
-        return sum(len(row.payload) for row in calls) + sum(len(row.payload) for row in interrupts)
+        ledger = sum(len(row.payload) for row in calls) + sum(len(row.payload) for row in interrupts)
+        return ledger + self.stream.kept_bytes
 
 
 class Registry:
@@ -97,18 +118,16 @@ class Registry:
     Args:
         max_sessions: sessions open at once.
         keep_finished: finished sessions that are kept.
-        keep_bytes: what their ledgers take together; the last one is kept, whatever its size.
-        make_room: called with the id of a session whose client reads again.
+        keep_bytes: what their ledgers and events take together; the last one is kept, whatever its size.
+        tell: tells a session that its client reads, or acknowledges, again.
     """
 
-    def __init__(
-        self, *, max_sessions: int, keep_finished: int, keep_bytes: int, make_room: Callable[[str], None]
-    ) -> None:
+    def __init__(self, *, max_sessions: int, keep_finished: int, keep_bytes: int, tell: Tell) -> None:
         self._records: dict[str, SessionRecord] = {}
         self._max_sessions = max_sessions
         self._keep_finished = keep_finished
         self._keep_bytes = keep_bytes
-        self._make_room = make_room
+        self._tell = tell
 
     @property
     def open_sessions(self) -> list[SessionRecord]:
@@ -128,11 +147,11 @@ class Registry:
         """The session of this id, or None."""
         return self._records.get(session_id)
 
-    def add(self, model: str, labels: Mapping[str, str]) -> SessionRecord:
+    def add(self, model: str, labels: Mapping[str, str], keep: KeepLimits | None = None) -> SessionRecord:
         """Makes room and a record for a new session, with an id that cannot be guessed."""
         self._drop_oldest()
         session_id = f"s-{secrets.token_urlsafe(16)}"
-        record = SessionRecord(session_id, model, labels, self._make_room)
+        record = SessionRecord(session_id, model, labels, self._tell, keep)
         self._records[session_id] = record
         return record
 

@@ -10,9 +10,8 @@ from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
 from asynclm.engine.loop import SessionNotFoundError
 from asynclm.engine.script import ScriptError, step_ids
 from asynclm.server.context import Context
-from asynclm.server.control import session_not_found
 from asynclm.server.hub import SessionHub
-from asynclm.wire.errors import FieldError, StatusError, abort, field_fault
+from asynclm.wire.errors import FieldError, StatusError, abort, field_fault, session_not_found
 from asynclm.wire.scripts import script_from_pb
 
 

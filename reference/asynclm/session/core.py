@@ -25,7 +25,8 @@ class Core:
         sampled, injected: stream tokens by origin [INT-046].
         cached: prompt tokens that the engine found in a cache [SES-095].
         credit: tokens that may be sampled; None for unlimited.
-        output_held: the client does not read, so that decode steps have to wait [WIRE-061].
+        output_held: the client does not read or acknowledge, so that decode steps have to wait [WIRE-061, WIRE-094].
+        unacknowledged: of the two, it does not acknowledge.
         half_closed: the client will send nothing more [SES-082].
         awaiting_commit: decoding resumes after a wait, so the next step may not run before the commit.
     """
@@ -48,6 +49,7 @@ class Core:
         self.credit = config.credit
         self.paused = False
         self.output_held = False
+        self.unacknowledged = False
         self.half_closed = False
         self.awaiting_commit = False
 

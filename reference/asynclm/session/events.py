@@ -120,9 +120,11 @@ class PauseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputHeld:
-    """The client does not read what it is sent, so that no more may be made, or reads again [WIRE-061, WIRE-094]."""
+    """No more may be made for the client for now, or may be again [WIRE-061, WIRE-094]."""
 
     held: bool
+    until_ack: bool = False
+    """True: the client's `Ack` ends it; False: that it reads, which happens by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

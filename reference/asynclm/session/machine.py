@@ -241,6 +241,7 @@ class Session:
 
     def _hold_output(self, event: ev.OutputHeld) -> None:
         self._core.output_held = event.held
+        self._core.unacknowledged = event.held and event.until_ack
 
     def _probe(self, event: ev.ProbeRequested) -> None:
         self._probes.ask(event.nonce)
@@ -305,7 +306,7 @@ class Session:
             return
         self._watch_idling(stuck or core.output_held or state is State.IDLE)
         gathers = core.awaiting_commit and state is State.DECODING and self._hold.gathering
-        could_step = state in STEPPING and not stuck and not gathers
+        could_step = state in STEPPING and not stuck and not gathers and not core.unacknowledged
         self._can_step = could_step and not core.output_held
         if self._probes.waiting and not could_step:
             # A client that does not read has not seen the end of what happens by itself.

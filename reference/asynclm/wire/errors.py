@@ -93,6 +93,12 @@ def field_fault(error: FieldError) -> StatusError:
     )
 
 
+def session_not_found(session_id: str) -> StatusError:
+    """The fault of an unknown session id."""
+    message = f"session_id is {shorten(session_id)}; no session of that id is running or kept"
+    return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_SESSION")
+
+
 def fault_status(fault: StatusError) -> status_pb2.Status:
     """A fault as google.rpc.Status, with ErrorInfo and BadRequest where there is something to say."""
     status = status_pb2.Status(code=fault.code.value[0], message=fault.message[:_MAX_MESSAGE_CHARS])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from asynclm.client.writing import write
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
+from asynclm.wire.writing import write
 from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
 

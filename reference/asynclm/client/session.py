@@ -12,7 +12,6 @@ from asynclm.client.connection import ConnectionOptions
 from asynclm.client.errors import InterruptRejectedError, LimitError, SessionClosedError
 from asynclm.client.runner import ToolRunner
 from asynclm.client.stream import EventStream
-from asynclm.client.writing import write
 from asynclm.cml.control import Status
 from asynclm.session.effects import (
     CallCancelRequested,
@@ -34,6 +33,7 @@ from asynclm.session.state import Scheduling
 from asynclm.tools import ToolError, ToolSet, to_json_text
 from asynclm.v1 import session_pb2
 from asynclm.wire import ClientInput, ReceivedEvent, StartRequest, client_event_to_pb
+from asynclm.wire.writing import write
 
 T = TypeVar("T")
 

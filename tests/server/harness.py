@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +16,14 @@ from asynclm.engine.script import ScriptStep
 from asynclm.prompt.template import Message, Role, TextPart
 from asynclm.server.app import Server
 from asynclm.v1 import control_pb2_grpc, inference_pb2_grpc, session_pb2
-from asynclm.wire.client_events import ClientInput, client_event_to_pb
+from asynclm.wire.client_events import ClientInput, ResumeAsked, client_event_to_pb
 from asynclm.wire.received import from_server_event
 from asynclm.wire.scripts import script_to_pb
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import ReceivedEvent
 from asynclm_conformance.ambient import Violation, check
 
+PATIENCE_S = 60
 PROMPT = (Message(Role.USER, (TextPart("Hello"),)),)
 
 
@@ -39,15 +42,15 @@ class RawSession:
     messages: list[session_pb2.ServerEvent] = field(default_factory=list)
     start: session_pb2.Start = field(default_factory=session_pb2.Start)
     sent: dict[int, session_pb2.ClientEvent] = field(default_factory=dict)
-    _seq: int = 0
+    seq: int = 0
 
     async def send(self, value: ClientInput) -> None:
-        self._seq += 1
-        pb = client_event_to_pb(value, self._seq)
+        self.seq += 1
+        pb = client_event_to_pb(value, self.seq)
         if isinstance(value, StartRequest):
             self.start = pb.start
         else:
-            self.sent[self._seq] = pb
+            self.sent[self.seq] = pb
         await write(self.call, pb)
 
     async def send_raw(self, pb: session_pb2.ClientEvent) -> None:
@@ -69,6 +72,13 @@ class RawSession:
                 return event.report
         status = await self.call.code()
         raise AssertionError(f"the stream ended ({status}: {await self.call.details()}) without {kind.__name__}")
+
+    async def drop(self) -> None:
+        """Breaks the stream off; what has arrived and not been read is lost."""
+        self.call.cancel()
+        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+            while await self.call.read() is not grpc.aio.EOF:
+                pass
 
     async def all(self) -> list[Any]:
         """Reads to the end."""
@@ -106,6 +116,20 @@ class Harness:
         start.setdefault("messages", PROMPT)
         await raw.send(StartRequest(model=model, **start))
         return raw
+
+    async def resume(self, session_id: str, after: int = 0, *, seq: int = 1) -> RawSession:
+        """Takes a session up again after an event, as a client that has sent so many of its own."""
+        raw = RawSession(self.inference.Resume(), seq=seq)
+        await raw.call.wait_for_connection()
+        await raw.send_raw(client_event_to_pb(ResumeAsked(session_id, after), 0))
+        return raw
+
+
+async def turns(holds: Callable[[], bool]) -> None:
+    """Lets the event loop turn until something holds."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
 
 
 Serve = Callable[..., Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.server.harness import PROMPT, Harness, RawSession, Serve
+from tests.server.harness import PATIENCE_S, PROMPT, Harness, RawSession, Serve, turns
 
 from asynclm.cml import schema_check
 from asynclm.cml.control import Control
@@ -53,7 +53,6 @@ from asynclm.wire.values import OnDisconnect, Started
 
 CALL, HEAD, END, TRAP = (ScriptControl(c) for c in (Control.CALL, Control.HEAD, Control.END, Control.TRAP))
 F = ToolSpec(name="f", parameters={"type": "object"})
-PATIENCE_S = 60
 
 
 def call(name: str, body: str = "f()") -> tuple[ScriptStep, ...]:
@@ -76,13 +75,6 @@ async def ended(record: Any) -> Finished:
     assert record.finished is not None
     finished: Finished = record.finished
     return finished
-
-
-async def turns(holds: Callable[[], bool]) -> None:
-    """Lets the event loop turn until something holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0)
 
 
 @pytest.fixture

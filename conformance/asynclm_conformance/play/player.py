@@ -278,6 +278,7 @@ class Player:
         await old.resume(resume.last_event_seq if resume.HasField("last_event_seq") else None)
         if resume.HasField("refused"):
             self._compare(resume.refused, await old.end(), session)
+            old.dropped = True  # nobody is there any more
             return
         if old.status is not None and not old.resumed:
             raise PlayError("Resume was refused", want="Resumed", got=str(old.status))

@@ -88,7 +88,8 @@ class SessionStream:
 
     async def generate(self, start: session_pb2.Start) -> None:
         """The same by Generate: the client has no side of its own."""
-        self.start = start
+        self.start.CopyFrom(start)
+        self.start.on_disconnect = types_pb2.ON_DISCONNECT_CANCEL  # whatever it says [WIRE-102]
         self._closed = True
         self._call = self._stub.Generate(inference_pb2.GenerateRequest(start=start))
         self._log.note(self._name, "Generate")

@@ -42,6 +42,11 @@ class Reader:
             raise self._fault[1]
         return self._stream.take(self)
 
+    @property
+    def read_all(self) -> bool:
+        """Whether there is nothing to take for now."""
+        return self._stream.position > self._stream.last_sequence
+
     async def arrival(self) -> None:
         """Waits for something to take."""
         await self.arrived.wait()

@@ -189,7 +189,8 @@ async def _send_resumed(opened: OpenedStream, context: Context) -> None:
 async def _send_events(opened: OpenedStream, context: Context) -> None:
     """Writes the session's events up to `Finished`, no faster than the client takes them."""
     reader = opened.attachment.reader
-    finished = False
+    # Its client may have had all of a finished session, and only want to be sure.
+    finished = opened.record.finished is not None and reader.read_all
     while not finished:
         taken = reader.take()
         if taken is None:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUF := node_modules/.bin/buf
 
-.PHONY: demo test test-all check generate bench clean
+.PHONY: demo test test-all check conformance generate bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) through pip and its own index settings: about 300 MB to download with a CPU build of PyTorch."
@@ -39,6 +39,14 @@ check: $(STAMP) $(BUF)
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
 	$(BIN)/python tools/check_wheel.py
+	$(BIN)/python tools/check_engines.py
+
+# The suite on the reference server; RECORD and PROFILE can be set.
+PROFILE ?= full
+RECORD ?= results.jsonl
+conformance: $(STAMP)
+	$(BIN)/asynclm-conformance run --profile $(PROFILE) --out $(RECORD) -- \
+		$(BIN)/asynclm serve --engine scripted --tools examples/tools_conformance.py --port {port}
 
 generate: $(STAMP) $(BUF)
 	$(BIN)/python tools/generate.py

@@ -214,6 +214,9 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
     absent = [name for name in case.message.needs_tools if name not in tools]
     if absent:
         return f"the target does not offer the tools {', '.join(absent)} of the conformance tool set", ""
+    lacks = case.message.lacks
+    if lacks and declared.issuperset(lacks):
+        return f"the target declares {', '.join(_name(lacking) for lacking in lacks)}", ""
     if case.live and all(model.scripted_only for model in info.models):
         return "the target has no model that decodes by itself", ""
     return "", ""

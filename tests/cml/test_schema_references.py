@@ -35,6 +35,12 @@ def test_a_reference_to_nowhere_is_refused(target: str) -> None:
         tool({"$ref": target})
 
 
+def test_a_refusal_names_the_path() -> None:
+    """[CALL-093]"""
+    with pytest.raises(ValueError, match=r"parameters/properties/a/anyOf/1/\$ref '#/\$defs/nobody': "):
+        tool({"anyOf": [{"type": "null"}, {"$ref": "#/$defs/nobody"}]})
+
+
 def test_references_inside_the_schema_are_followed() -> None:
     tree = {"type": "object", "properties": {"child": {"$ref": "#/$defs/tree"}}, "additionalProperties": False}
     spec = tool({"$ref": "#/$defs/tree"}, **{"$defs": {"tree": tree}})

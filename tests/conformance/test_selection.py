@@ -22,6 +22,7 @@ cases:
 - {id: resumed, title: C, feature: FULL, verifies: [WIRE-091], needs: [RESUME], main: {script: [{end: true}]}}
 - {id: masked, title: D, feature: CORE, verifies: [SES-010], not_emulated: no masks, needs: [GRAMMAR]}
 - {id: tooled, title: E, feature: CORE, verifies: [CALL-050], needs_tools: [conformance.echo]}
+- {id: unmasked, title: G, feature: CORE, verifies: [SES-018], lacks: [GRAMMAR], main: {script: [{end: true}]}}
 - {id: lively, title: F, feature: FULL, verifies: [INT-003], live: {witness: [WENT_ON]}, main: {}}
 """
 CASES = read_cases(FILE, "file")
@@ -43,10 +44,10 @@ def patterns(*texts: str) -> tuple[Pattern, ...]:
 
 def test_a_profile_has_the_cases_of_its_features() -> None:
     for profile, expected in (
-        ("core", ["plain", "masked", "tooled"]),
-        ("traps", ["plain", "trapped", "masked", "tooled"]),
-        ("emulated", ["plain", "trapped", "tooled"]),
-        ("full", ["plain", "trapped", "resumed", "masked", "tooled", "lively"]),
+        ("core", ["plain", "masked", "tooled", "unmasked"]),
+        ("traps", ["plain", "trapped", "masked", "tooled", "unmasked"]),
+        ("emulated", ["plain", "trapped", "tooled", "unmasked"]),
+        ("full", ["plain", "trapped", "resumed", "masked", "tooled", "unmasked", "lively"]),
     ):
         assert names(selection.select(CASES, selection.profile_called(profile))) == expected
 
@@ -54,11 +55,12 @@ def test_a_profile_has_the_cases_of_its_features() -> None:
 def test_patterns_choose_by_name_file_and_wildcard(tmp_path: Path) -> None:
     full = selection.profile_called("full")
     assert names(selection.select(CASES, full, run=patterns("file/plain"))) == ["plain"]
-    assert len(selection.select(CASES, full, run=patterns("file"))) == 6
+    assert len(selection.select(CASES, full, run=patterns("file"))) == 7
     assert names(selection.select(CASES, full, run=patterns("file/*ed"), skip=patterns("*/masked"))) == [
         "trapped",
         "resumed",
         "tooled",
+        "unmasked",
     ]
     listed = tmp_path / "some.txt"
     listed.write_text("file/plain # a reason\n\n# nothing\n", encoding="utf-8")
@@ -98,6 +100,9 @@ def test_what_is_not_declared_is_skipped_and_what_the_profile_asks_for_cannot_be
     assert "core requires SCRIPTED_MODEL" in plain.untestable
     declared = selection.choose(CASES, full, info(session_pb2.CAPABILITY_RESUME, session_pb2.CAPABILITY_GRAMMAR))
     assert not any(choice.untestable for choice in declared)
+    lacking = {choice.case.message.id: choice for choice in declared}["unmasked"]
+    assert lacking.skip == "the target declares GRAMMAR"
+    assert not by_name["unmasked"].skip
 
 
 def test_capabilities_that_this_suite_does_not_know_are_no_hindrance() -> None:

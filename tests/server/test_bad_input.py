@@ -301,6 +301,9 @@ async def refusal(session: RawSession) -> StatusError:
     return fault_from_rpc_error(caught.value)
 
 
+BAD_CML = Message(Role.USER, (TextPart("[END]"), CmlPart("[CALL] x")))
+
+
 @pytest.mark.parametrize(
     ("start", "code", "field"),
     [
@@ -308,7 +311,7 @@ async def refusal(session: RawSession) -> StatusError:
         ({"model": "script:none"}, "NOT_FOUND", "start.model"),
         ({"messages": ()}, "INVALID_ARGUMENT", "start.messages"),
         ({"messages": (Message(Role.USER, (TextPart("x" * 9000),)),)}, "INVALID_ARGUMENT", "start.messages"),
-        ({"messages": (Message(Role.USER, (CmlPart("[CALL] x"),)),)}, "INVALID_ARGUMENT", "start.messages"),
+        ({"messages": (BAD_CML,)}, "INVALID_ARGUMENT", "start.messages[0].parts[1].cml"),
         ({"messages": (), "prompt_ids": (1 << 20,)}, "INVALID_ARGUMENT", "start.prompt_ids[0]"),
         ({"messages": (), "prompt_ids": (65,), "tools": (COPYING,)}, "INVALID_ARGUMENT", "start.tools"),
         ({"server_tools": ("none",)}, "INVALID_ARGUMENT", "start.server_tools.names[0]"),

@@ -85,6 +85,14 @@ def test_an_invalid_id_is_told_by_runtime(bad: str) -> None:
     assert not every(fx.CallDispatched, player.log)
 
 
+@pytest.mark.parametrize(("call_id", "body"), [("r", "f(x=true.y)"), ("r", "f(x=within)"), (None, "f(x=true.y)")])
+def test_a_reserved_word_in_a_body_is_no_invalid_id(call_id: str | None, body: str) -> None:
+    """[CML-032], [CALL-005]: the call's own id is valid, or it has none."""
+    player = Player()
+    player.write(f"[CALL]{call_id}[HEAD]{body}[END]" if call_id else f"[CALL]{body}[END]")
+    assert error_of(player.safe_point(), call_id or "@runtime")["type"] == "syntax"
+
+
 def test_call_emitted_has_the_raw_body_and_its_references() -> None:
     """[CALL-006]."""
     player = Player()

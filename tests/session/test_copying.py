@@ -73,7 +73,7 @@ def test_what_is_delivered_may_be_copied_from_then_on() -> None:
     assert became_of(p, 'find(to="Ann")') == '{"to": "Ann"}'
     assert became_of(p, 'find(to="42")') == '{"to": "42"}'
     assert became_of(p, 'send(to="bob")') == '{"to": "bob"}'
-    p.give(InterruptReceived(source="@user", status=Status.OK, payload='"no, to Jo"'))
+    p.give(InterruptReceived(source="@user", status=Status.OK, payload="no, to Jo"))
     assert became_of(p, 'ask(to="Jo")') == '{"to": "Jo"}'
     assert "does not stand" in became_of(p, 'ask(to="Ann")')
 

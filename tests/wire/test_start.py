@@ -190,8 +190,9 @@ class TestOffered:
             StartRequest(server_tools=("b",)).offered([ToolSpec(name="a")])
 
     def test_one_name_on_both_sides(self) -> None:
-        with pytest.raises(FieldError, match="a tool of the server's own"):
+        with pytest.raises(FieldError, match="a tool of the server's own") as refused:
             StartRequest(tools=(ToolSpec(name="a"),)).offered([ToolSpec(name="a")])
+        assert refused.value.reason == "BAD_TOOL"
 
     def test_a_name_hidden_by_leaving_the_servers_out(self) -> None:
         request = StartRequest(tools=(ToolSpec(name="a"),), server_tools=())

@@ -22,6 +22,7 @@ const INFO = {
       max_sequences: SERVER_LIMITS.max_sessions,
       binding,
       vocab_size: VOCAB_SIZE,
+      scripted_only: true,
     },
   ],
   capabilities: CAPABILITIES,

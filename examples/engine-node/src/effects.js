@@ -1,8 +1,7 @@
 // The effects of one input, put into the order of [WIRE-053] and numbered.
 
 const ORDER = [
-  'accepted', // InterruptAccepted
-  'rejected', // InterruptRejected
+  'accepted', // InterruptAccepted, InterruptRejected
   'woken', // TrapExited, StateChanged of a wait that the input ends
   'committed', // InterruptCommitted, each followed by its CallSettled
   'tokens',

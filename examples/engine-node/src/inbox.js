@@ -16,7 +16,7 @@ export function receive(core, event, clientSeq) {
   const rejection = judge(core, event, call);
   if (rejection) {
     const [reason, message] = rejection;
-    core.effects.add('rejected', {
+    core.effects.add('accepted', {
       interrupt_rejected: {
         source,
         reason: `REJECT_REASON_${reason}`,

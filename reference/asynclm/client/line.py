@@ -16,7 +16,6 @@ from typing import Any
 import grpc
 
 from asynclm.client.errors import ProtocolError
-from asynclm.client.writing import write
 from asynclm.v1 import session_pb2
 from asynclm.wire import (
     AckReceived,
@@ -29,6 +28,7 @@ from asynclm.wire import (
     client_event_to_pb,
     from_server_event,
 )
+from asynclm.wire.writing import write
 
 RETRY_SECONDS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """The waits before each attempt to take a session up again; after the last one its stream counts as lost."""

@@ -128,6 +128,7 @@ class Malformed:
         id: the id that could be read from a call block, if any [CML-066], else None.
         raw: the block's content as written, without its control tokens, a `[HEAD]` shown as a space.
         offset: position of the error in `raw`, in characters.
+        bad_id: whether it is the call's own id that is at fault, not one that its body refers to.
     """
 
     opened: Control
@@ -136,6 +137,7 @@ class Malformed:
     id: str | None = None
     raw: str = ""
     offset: int = 0
+    bad_id: bool = False
 
 
 Block = Text | Call | Trap | Interrupt

@@ -175,7 +175,8 @@ class BlockParser:
             source, status = parse_source(self._head)
             return Interrupt(source, status, self._payload(rest))
         except CmlError as error:
-            return Malformed(opened, error.code, str(error), self.open_id, self._raw(), base + error.offset)
+            raw, bad_id = self._raw(), error is self._id
+            return Malformed(opened, error.code, str(error), self.open_id, raw, base + error.offset, bad_id)
 
     def _payload(self, text: str) -> str:
         if not self._spaced:

@@ -191,10 +191,7 @@ class SchemaCheck:
             raise ValueError(f"parameters/{path}: {error.message[:200]}") from None
         # A part that names its draft would be checked by that draft's own keywords, which count nothing.
         self._schema = _prepared(schema)
-        try:
-            check_references(self._schema)
-        except ValueError as error:
-            raise ValueError(f"parameters: {error}") from None
+        check_references(self._schema, "parameters")
         _check_patterns(self._schema)
         keywords: dict[str, Keyword] = {name: _OWN.get(name, known) for name, known in draft.VALIDATORS.items()}
         keywords |= {name: _all_with_all(keywords[name]) for name in _UNEVALUATED if name in keywords}

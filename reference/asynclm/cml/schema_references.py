@@ -53,37 +53,42 @@ def nodes(node: object, path: str, *, named: bool = False) -> Iterator[tuple[str
                 yield from nodes(value, f"{path}/{key}", named=not named and key in NAMED)
 
 
-def check_references(schema: Mapping[str, Any]) -> None:
+def check_references(schema: Mapping[str, Any], path: str) -> None:
     """Checks that every reference leads to a schema inside the schema itself.
 
+    Args:
+        schema: the schema.
+        path: what it is called in messages.
+
     Raises:
-        ValueError: one leads elsewhere, or nowhere.
+        ValueError: one leads elsewhere, or nowhere; the message opens with its path [CALL-093].
     """
     root: Resource[Any] = Resource.from_contents(dict(schema), default_specification=DRAFT202012)
     schemas = {id(found) for _, found in nodes(schema, "")} | {id(root.contents)}
-    for keyword, target, resolver in _references(root.contents, registry_of(root.contents).resolver_with_root(root)):
+    at_root = registry_of(root.contents).resolver_with_root(root)
+    for place, target, resolver in _references(root.contents, path, at_root):
         if not target.startswith("#"):
-            raise ValueError(f"{keyword} {target[:80]!r}: references lead inside the schema, as in '#/$defs/name'")
+            raise ValueError(f"{place} {target[:80]!r}: references lead inside the schema, as in '#/$defs/name'")
         try:
             found = resolver.lookup(target).contents
         except Unresolvable:
-            raise ValueError(f"{keyword} {target[:80]!r}: there is no such place in the schema") from None
+            raise ValueError(f"{place} {target[:80]!r}: there is no such place in the schema") from None
         if not isinstance(found, bool) and id(found) not in schemas:
-            raise ValueError(f"{keyword} {target[:80]!r}: what stands there is no schema")
+            raise ValueError(f"{place} {target[:80]!r}: what stands there is no schema")
 
 
-def _references(node: object, resolver: Any, *, named: bool = False) -> Iterator[tuple[str, str, Any]]:
-    """Every reference with what resolves it: those of a part with an address of its own are relative to it."""
+def _references(node: object, path: str, resolver: Any, *, named: bool = False) -> Iterator[tuple[str, str, Any]]:
+    """Every reference by its path, with what resolves it: below an address of its own, that is relative to it."""
     if isinstance(node, list):
-        for item in node:
-            yield from _references(item, resolver)
+        for index, item in enumerate(node):
+            yield from _references(item, f"{path}/{index}", resolver)
     elif isinstance(node, Mapping):
         if not named:
             if isinstance(node.get("$id"), str):
                 resolver = resolver.in_subresource(Resource.from_contents(node, default_specification=DRAFT202012))
             for keyword in _REFERENCES:
                 if isinstance(node.get(keyword), str):
-                    yield keyword, node[keyword], resolver
+                    yield f"{path}/{keyword}", node[keyword], resolver
         for key, value in node.items():
             if named or key not in DATA:
-                yield from _references(value, resolver, named=not named and key in NAMED)
+                yield from _references(value, f"{path}/{key}", resolver, named=not named and key in NAMED)

@@ -67,6 +67,7 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
                 binding=binding_of(codec, engine.tokenizer, binding),
                 description=info.description if adapter is None else {**info.description, "adapter": adapter},
                 vocab_size=engine.tokenizer.vocab_size,
+                scripted_only=scripted_only,
             )
             for name, adapter in model_names(info).items()
         ),

@@ -10,6 +10,7 @@ import grpc
 
 from asynclm.cml.blocks import CmlError
 from asynclm.cml.copying import CopyFrom
+from asynclm.cml.text_form import parse
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import Engine, model_names
 from asynclm.engine.constraints import Constraint, compile_constraint, effective_constraints
@@ -19,7 +20,7 @@ from asynclm.engine.scripted import beside
 from asynclm.prompt.build import with_section
 from asynclm.prompt.encode import encode_prompt
 from asynclm.prompt.instructions import system_section, tool_section
-from asynclm.prompt.template import Part, TextPart
+from asynclm.prompt.template import CmlPart, Part, TextPart
 from asynclm.server.options import ServerOptions
 from asynclm.session.config import Constraints, Limits, SessionConfig
 from asynclm.tools.durations import UsualDurations
@@ -161,14 +162,26 @@ def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engin
                     f"start.prompt_ids[{position}]", f"is {token_id}; the vocabulary has ids 0 to {vocab - 1}"
                 )
         return list(start.prompt_ids)
+    _check_cml(start)
     messages = with_section(start.messages, _section(start, tools))
     try:
         segments = engine.template.render(messages)
         return encode_prompt(segments, engine.tokenizer, engine.codec, start.body_language)
-    except CmlError as error:
-        raise FieldError("start.messages", f"has a cml part that is not well formed: {error}", BAD_CML) from None
     except ValueError as error:
         raise FieldError("start.messages", f"does not fit the model's chat template: {error}") from None
+
+
+def _check_cml(start: StartRequest) -> None:
+    """Refuses a cml part that is not well formed, by its place [CML-073]."""
+    for number, message in enumerate(start.messages):
+        for position, part in enumerate(message.parts):
+            if not isinstance(part, CmlPart):
+                continue
+            try:
+                parse(part.cml, start.body_language)
+            except CmlError as error:
+                field = f"start.messages[{number}].parts[{position}].cml"
+                raise FieldError(field, f"is not well formed at character {error.offset}: {error}", BAD_CML) from None
 
 
 def _check_prompt(length: int, limits: Limits, start: StartRequest) -> None:

@@ -55,8 +55,8 @@ class Copying:
         """An interrupt enters the context [CALL-101]."""
         if self.sources is None or status not in _CARRIES_RESULTS:
             return
-        if source == "@user":
-            self.sources = replace(self.sources, request=self.sources.request + tuple(texts_of(payload)))
+        if source == "@user" and payload:  # plain text [INT-015]
+            self.sources = replace(self.sources, request=(*self.sources.request, payload))
         elif call is not None and not call.builtin:
             self.sources = replace(self.sources, results=self.sources.results + tuple(texts_of(payload)))
 

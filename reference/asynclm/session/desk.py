@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynclm.cml.blocks import Call, CmlError, CmlErrorCode, Invocation, Malformed, Reference
+from asynclm.cml.blocks import Call, CmlError, Invocation, Malformed, Reference
 from asynclm.cml.bodies import bind_positional
 from asynclm.cml.control import Status
 from asynclm.session import arguments, references
@@ -78,7 +78,7 @@ class CallDesk:
 
     def _fault(self, call: CallRecord, block: Call | Malformed) -> Fault | None:
         if isinstance(block, Malformed):
-            if block.code in (CmlErrorCode.BAD_ID, CmlErrorCode.RESERVED_ID):
+            if block.bad_id:
                 return ErrorType.INVALID_ID, block.message
             return ErrorType.SYNTAX, block.message
         if call.tool is None and not call.builtin:

@@ -175,7 +175,7 @@ class ModelInfo(_message.Message):
     """Sessions open at once."""
     vocab_size: _builtins.int
     scripted_only: _builtins.bool
-    """It decodes nothing by itself: it plays scripts only."""
+    """It decodes nothing by itself: it plays scripts only [WIRE-029]."""
     @_builtins.property
     def binding(self) -> _types_pb2.Binding: ...
     @_builtins.property

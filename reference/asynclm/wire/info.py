@@ -73,6 +73,7 @@ def _model_to_pb(model: ModelInfo) -> control_pb2.ModelInfo:
         binding=binding_to_pb(model.binding),
         description=dict(model.description),
         vocab_size=model.vocab_size,
+        scripted_only=model.scripted_only,
     )
 
 
@@ -85,6 +86,7 @@ def _model_from_pb(pb: control_pb2.ModelInfo) -> ModelInfo:
         binding=binding_from_pb(pb.binding),
         description=dict(pb.description),
         vocab_size=pb.vocab_size,
+        scripted_only=pb.scripted_only,
     )
 
 

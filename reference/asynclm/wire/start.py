@@ -14,7 +14,7 @@ from asynclm.prompt.template import CmlPart, Message, Part, Role, TextPart
 from asynclm.session.config import Constraints, ExecutionMode, Granularity, Limits, OnEnd, SessionConfig, Unit
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
-from asynclm.wire.errors import FieldError, shorten
+from asynclm.wire.errors import BAD_TOOL, FieldError, shorten
 from asynclm.wire.ledger import given_limits
 from asynclm.wire.tools import check_names, tool_to_pb, tools_from_pb
 from asynclm.wire.values import Instructions, OnDisconnect
@@ -89,6 +89,7 @@ class StartRequest:
                 raise FieldError(
                     f"start.tools[{position}].name",
                     f"is {shorten(spec.name)}, a tool of the server's own; rename it, or leave the server's out",
+                    BAD_TOOL,
                 )
         chosen = [own[name] for name in dict.fromkeys(wanted)]
         check_names(self.tools, self.body_language, "start.tools")

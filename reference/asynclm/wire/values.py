@@ -191,6 +191,7 @@ class ModelInfo:
         binding: its control tokens.
         description: device, dtype and the like, for people.
         vocab_size: number of token ids.
+        scripted_only: it plays scripts, and decodes nothing by itself.
     """
 
     name: str
@@ -200,6 +201,7 @@ class ModelInfo:
     binding: Binding = Binding()
     description: Mapping[str, str] = field(default_factory=dict)
     vocab_size: int = 0
+    scripted_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

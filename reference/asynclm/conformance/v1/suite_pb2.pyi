@@ -191,6 +191,7 @@ class Case(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    LACKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Lower-case words joined by `-`, unique in its file and kept for good; the case's full name is `FILE/ID`."""
     title: _builtins.str
@@ -230,6 +231,10 @@ class Case(_message.Message):
     def live(self) -> Global___Live:
         """On the real model, no script."""
 
+    @_builtins.property
+    def lacks(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Capability.ValueType]:
+        """It is about targets that do without one of these: skipped where all are declared."""
+
     def __init__(
         self,
         *,
@@ -247,10 +252,11 @@ class Case(_message.Message):
         sessions: _abc.Mapping[_builtins.str, Global___SessionSpec] | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         live: Global___Live | None = ...,
+        lacks: _abc.Iterable[_session_pb2.Capability.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["live", b"live", "main", b"main"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusive", b"exclusive", "feature", b"feature", "id", b"id", "level", b"level", "live", b"live", "main", b"main", "needs", b"needs", "needs_tools", b"needs_tools", "not_emulated", b"not_emulated", "note", b"note", "sessions", b"sessions", "steps", b"steps", "title", b"title", "verifies", b"verifies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusive", b"exclusive", "feature", b"feature", "id", b"id", "lacks", b"lacks", "level", b"level", "live", b"live", "main", b"main", "needs", b"needs", "needs_tools", b"needs_tools", "not_emulated", b"not_emulated", "note", b"note", "sessions", b"sessions", "steps", b"steps", "title", b"title", "verifies", b"verifies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,14 +21,24 @@ def started(session_id: str = "s-1") -> session_pb2.ServerEvent:
 
 
 class Inference(inference_pb2_grpc.InferenceServicer):
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, resume: Part | None) -> None:
         self.part = part
+        self.resume = resume
 
     async def Session(  # noqa: N802 - the rpc's name
         self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[session_pb2.ServerEvent]:
         async for event in self.part(request_iterator, context):
             yield event
+
+    async def Resume(  # noqa: N802 - the rpc's name
+        self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[session_pb2.ServerEvent]:
+        if self.resume is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such thing")
+        else:
+            async for event in self.resume(request_iterator, context):
+                yield event
 
 
 class Control(control_pb2_grpc.ControlServicer):
@@ -48,13 +58,15 @@ class Control(control_pb2_grpc.ControlServicer):
 @contextlib.asynccontextmanager
 async def playing(
     part: Part | None = None,
+    *,
+    resume: Part | None = None,
     control: Control | None = None,
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[int]:
     """Serves; gives the port."""
     server = grpc.aio.server()
     if part is not None:
-        inference_pb2_grpc.add_InferenceServicer_to_server(Inference(part), server)
+        inference_pb2_grpc.add_InferenceServicer_to_server(Inference(part, resume), server)
     if control is not None:
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
     if credentials is None:

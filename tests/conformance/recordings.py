@@ -99,7 +99,7 @@ class Recorder(Player):
             session_id="s",
             model="m",
             capabilities=frozenset(MASKS.values()),
-            binding=binding_of(TextCodec() if pieces else CODEC, name="" if pieces else "bytes"),
+            binding=binding_of(TextCodec()) if pieces else binding_of(CODEC, CODEC.tokenizer, "bytes"),
             grammar_hash="hash",
             prompt_tokens=config.prompt_tokens,
             limits=config.limits,

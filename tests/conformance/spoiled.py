@@ -63,6 +63,26 @@ def stamps_an_index_that_no_piece_has_taken(events: Events) -> Events:
     return stamped(events, place, token_index=events[place].token_index - 1)
 
 
+@spoils("BIND-001")
+def binds_two_control_tokens_to_one_id(events: Events) -> Events:
+    tokens = events[0].started.binding.tokens
+    tokens[0].id = tokens[1].id
+    return events
+
+
+@spoils("BIND-001", "hosted")
+def spells_two_control_tokens_alike(events: Events) -> Events:
+    tokens = events[0].started.binding.tokens
+    tokens[0].spelling = tokens[1].spelling
+    return events
+
+
+@spoils("BIND-006", "hosted")
+def gives_ids_in_the_text_form(events: Events) -> Events:
+    events[0].started.binding.tokens[0].id = 7
+    return events
+
+
 @spoils("WIRE-011")
 def does_not_begin_with_started(events: Events) -> Events:
     return events[1:]
@@ -99,6 +119,11 @@ field("WIRE-014", "started", mode=types_pb2.EXECUTION_MODE_SYNC)
 field("WIRE-014", "started", on_end=0)
 field("WIRE-014", "started", body_language=99)
 field("WIRE-014", "started", session_id="")
+field("BIND-002", "started", binding__eos_ids=[END_ID])
+field("BIND-005", "started", binding__eos_ids=[])
+field("BIND-005", "started", binding__tokens=[])
+field("BIND-007", "started", binding__tokenizer_fingerprint="abc")
+field("BIND-008", "started", binding__name="llama-3")
 field("WIRE-014", "started", unit=0)
 field("WIRE-014", "started", credit=None)
 field("WIRE-014", "started", tools=[])

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from asynclm.conformance.v1 import suite_pb2
-from asynclm.v1 import session_pb2, types_pb2
+from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.cases.model import SessionCase
 from asynclm_conformance.cases.reading import read_cases
 from asynclm_conformance.judge.matching import difference, fault_difference
+from asynclm_conformance.judge.published import published_difference
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import trace_mismatch
 from asynclm_conformance.judge.witness import witnessed
@@ -242,3 +243,19 @@ def test_a_stream_shows_what_it_has_seen() -> None:
         suite_pb2.WITNESS_STOPPED,
     }
     assert witnessed(stream()[:6]) == set()
+
+
+def test_a_session_has_the_binding_that_was_published() -> None:
+    """[BIND-005]: that of its model or, where its model is not listed, that of any."""
+    one, two = (types_pb2.Binding(name=name, eos_ids=[2]) for name in ("one", "two"))
+    models = [control_pb2.ModelInfo(name="a", binding=one), control_pb2.ModelInfo(name="b", binding=two)]
+    info = control_pb2.GetServerInfoResponse(models=models)
+
+    def wrong(model: str, binding: types_pb2.Binding) -> bool:
+        return published_difference(info, session_pb2.Started(model=model, binding=binding)) is not None
+
+    assert not wrong("b", two)
+    assert not wrong("script:s", two)
+    assert wrong("a", two)
+    assert wrong("script:s", types_pb2.Binding(name="two", eos_ids=[2, 3]))
+    assert published_difference(control_pb2.GetServerInfoResponse(), session_pb2.Started()) is not None

@@ -28,7 +28,14 @@ from asynclm.engine.scripted import ScriptedEngine, open_engine
 from asynclm.server.tool_host import LocalToolHost
 from asynclm.session import effects as fx
 from asynclm.session.config import Constraints, Limits, OnEnd, SessionConfig
-from asynclm.session.events import CreditGranted, FinishRequested, InterruptReceived, PauseChanged, TokenSampled
+from asynclm.session.events import (
+    CreditGranted,
+    FinishRequested,
+    InterruptReceived,
+    OutputHeld,
+    PauseChanged,
+    TokenSampled,
+)
 from asynclm.session.machine import Session
 from asynclm.session.state import Delivery, FinishReason, Result
 from asynclm.tools.toolset import ToolSet
@@ -83,13 +90,15 @@ class Watched:
         self.reports: list[Any] = []
         self.times: list[int] = []
         self.deaf = False
+        self.held: OutputHeld | None = None
         self._arriving: queue.SimpleQueue[TimedReport] = queue.SimpleQueue()
 
-    def sink(self, batch: Sequence[TimedReport]) -> None:
+    def sink(self, batch: Sequence[TimedReport]) -> OutputHeld | None:
         if self.deaf:
             raise RuntimeError("nobody listens")
         for timed in batch:
             self._arriving.put(timed)
+        return self.held
 
     def until(self, kind: type, **values: Any) -> Any:
         while True:
@@ -322,6 +331,22 @@ def test_a_sink_that_raises_costs_its_own_session(bench: Bench) -> None:
         bench.loop.post(name, CreditGranted(tokens=100))
     assert good.finished.reason is FinishReason.STOP
     bench.serves_on()
+
+
+def test_a_session_whose_reader_is_behind_samples_what_was_planned_and_waits(bench: Bench) -> None:
+    """[WIRE-061]: it may be told so between the plan of a step and the step, where a step begins with a commit."""
+    watched = bench.start("a", ScriptText("xyz"), ScriptEnd(), credit=0)
+    watched.held = OutputHeld(held=True)
+    bench.say("a")
+    watched.until(fx.InterruptAccepted)
+    bench.loop.post("a", OutputHeld(held=False))
+    bench.loop.post("a", CreditGranted(tokens=100))
+    watched.until(fx.InterruptCommitted)
+    watched.until(fx.Tokens)
+    assert not bench.loop.inspect("a", lambda machine: machine.can_step).result(PATIENCE_S)
+    watched.held = None
+    bench.loop.post("a", OutputHeld(held=False))
+    assert watched.finished.reason is FinishReason.STOP
 
 
 def test_a_callback_for_a_peers_fault_that_raises_is_only_logged(bench: Bench) -> None:

@@ -11,7 +11,6 @@ import grpc
 from tests.server.harness import PROMPT, Harness, RawSession
 from tests.server.stories import CLIENT_TOOLS, Story
 
-from asynclm.client.writing import write
 from asynclm.cml.control import Status
 from asynclm.conformance.v1 import scripted_model_pb2
 from asynclm.session.effects import CallDispatched, CallEmitted, Finished, Probed
@@ -27,6 +26,7 @@ from asynclm.session.state import FinishReason, Scheduling
 from asynclm.v1 import control_pb2
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import Instructions, OnDisconnect, Resumed, Started
+from asynclm.wire.writing import write
 
 
 class FuzzError(AssertionError):

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc
 
-from asynclm.client.writing import write
 from asynclm.conformance.v1 import scripted_model_pb2_grpc
 from asynclm.engine.script import ScriptStep
 from asynclm.prompt.template import Message, Role, TextPart
@@ -21,6 +20,7 @@ from asynclm.wire.received import from_server_event
 from asynclm.wire.scripts import script_to_pb
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import ReceivedEvent
+from asynclm.wire.writing import write
 from asynclm_conformance.ambient import Violation, check
 
 PATIENCE_S = 60

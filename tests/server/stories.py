@@ -272,7 +272,19 @@ def _move(random: Random) -> Move:
     pick = random.choice
     scheduling = pick((None, None, None, *Scheduling))
     kind = random.choices(
-        ("grant", "sync", "result", "odd result", "indexed", "speak", "odd speak", "cancel", "pause", "advance", "reconnect"),
+        (
+            "grant",
+            "sync",
+            "result",
+            "odd result",
+            "indexed",
+            "speak",
+            "odd speak",
+            "cancel",
+            "pause",
+            "advance",
+            "break",
+        ),
         (7, 5, 7, 2, 1, 3, 1, 2, 1, 2, 1),
     )[0]
     match kind:
@@ -300,7 +312,7 @@ def _move(random: Random) -> Move:
             return "pause", {"paused": pick((True, False, False))}
         case "advance":
             return "advance", {"ms": pick((0, 1, 49, 50, 300, 1000))}
-        case "reconnect":
+        case "break":
             return "reconnect", {}
     return "sync", {}
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from asynclm.v1 import session_pb2
 from asynclm_conformance.ambient.account import Account
+from asynclm_conformance.ambient.bound import bound
 from asynclm_conformance.ambient.envelope import Envelope, empty
 from asynclm_conformance.ambient.order import Order
 from asynclm_conformance.ambient.report import Facts, Violation, Violations, opened
@@ -50,6 +51,7 @@ def check(
     facts = Facts(start, events[0].started, sent)
     found.at(events[0].sequence)
     as_asked(facts, found)
+    bound(facts, found)
     watchers = (Shapes(found), Envelope(facts, found), Order(facts, found), Stops(facts, found), Account(facts, found))
     for pb, event in zip(events, opened(events, pieces=facts.pieces), strict=True):
         found.at(event.sequence)

@@ -160,7 +160,7 @@ class Answers:
         asked = [number for number, probe in self._facts.asked("probe") if probe.nonce == body.nonce]
         self._last = max([self._last, *asked])
         if body.HasField("credit"):
-            grants = [(number, grant.tokens) for number, grant in self._facts.asked("grant")]
+            grants = [(number, max(grant.tokens, 0)) for number, grant in self._facts.asked("grant")]
             left = (self._facts.credit or 0) - self._spent
             least = left + sum(tokens for number, tokens in grants if number < min(asked, default=0))
             most = left + sum(tokens for _, tokens in grants)

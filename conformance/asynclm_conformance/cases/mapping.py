@@ -83,7 +83,10 @@ def _one(value: Any, field: FieldDescriptor, place: str) -> Any:
     return value
 
 
-def _enum(value: Any, enum: EnumDescriptor, place: str) -> str:
+def _enum(value: Any, enum: EnumDescriptor, place: str) -> str | int:
+    """An enum value in full; a number stands for itself, so that a case can send what this revision does not have."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
     for name in (value, f"{prefix}{value}"):
         if name in enum.values_by_name:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from asynclm.conformance.v1 import results_pb2
+from asynclm.v1 import control_pb2
 from asynclm_conformance import ambient
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.judge.matching import fault_difference
+from asynclm_conformance.judge.published import published_difference
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import Mismatch, trace_mismatch
 from asynclm_conformance.play.faults import OK
@@ -23,7 +25,7 @@ def judge(case: Case, play: Play) -> list[results_pb2.Failure]:
     broken_off = any(failure.timed_out for failure in failures)
     for session in play.sessions.values():
         if session.opened and not session.case.spec.HasField("refused") and session.stream.events:
-            found = list(_session(case, session, broken_off=broken_off))
+            found = [*_published(play.info, session), *_session(case, session, broken_off=broken_off)]
             for failure in found:
                 failure.step = session.stream.steps.get(failure.sequence, 0)
             failures += found
@@ -51,6 +53,15 @@ def _session(case: Case, session: PlayedSession, *, broken_off: bool) -> Iterato
         yield results_pb2.Failure(
             requirement=violation.requirement, message=violation.message, session=name, sequence=violation.sequence
         )
+
+
+def _published(info: control_pb2.GetServerInfoResponse, session: PlayedSession) -> Iterator[results_pb2.Failure]:
+    first = session.stream.events[0]
+    wrong = published_difference(info, first.started) if first.HasField("started") else None
+    if wrong is not None:
+        message, want, got = wrong
+        name = session.case.name
+        yield results_pb2.Failure(requirement="BIND-005", message=message, want=want, got=got, session=name, sequence=1)
 
 
 def _ending(session: PlayedSession, name: str) -> Iterator[results_pb2.Failure]:

@@ -59,6 +59,7 @@ class Play:
 
     sessions: dict[str, PlayedSession]
     log: WireLog
+    info: control_pb2.GetServerInfoResponse
     failures: list[results_pb2.Failure] = field(default_factory=list)
 
 
@@ -79,7 +80,7 @@ class Player:
         self._seed = seed
         self._log = WireLog()
         self._step = 0
-        self.play = Play({name: self._session(spec) for name, spec in case.sessions.items()}, self._log)
+        self.play = Play({name: self._session(spec) for name, spec in case.sessions.items()}, self._log, target.info)
 
     def _session(self, spec: SessionCase) -> PlayedSession:
         stream = SessionStream(
@@ -277,6 +278,7 @@ class Player:
         await old.resume(resume.last_event_seq if resume.HasField("last_event_seq") else None)
         if resume.HasField("refused"):
             self._compare(resume.refused, await old.end(), session)
+            old.dropped = True  # nobody is there any more
             return
         if old.status is not None and not old.resumed:
             raise PlayError("Resume was refused", want="Resumed", got=str(old.status))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from asynclm.conformance.v1 import scripted_model_pb2, suite_pb2
 from asynclm.v1 import control_pb2, executor_pb2, inference_pb2
+from asynclm.wire.writing import write
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.mapping import canonical
 from asynclm_conformance.play.faults import OK, RpcStatus, status_of
@@ -74,8 +76,7 @@ async def call(
     try:
         async with asyncio.timeout(patience_s):
             if method.client_streaming:
-                async for message in channel.stream_stream(path, encode, decode)(iter((request,))):
-                    response = message
+                response, status = await _exchange(channel.stream_stream(path, encode, decode)(None), request)
             elif method.server_streaming:
                 async for message in channel.unary_stream(path, encode, decode)(request):
                     response = message
@@ -87,6 +88,18 @@ async def call(
         status = RpcStatus("DEADLINE_EXCEEDED", f"no answer within {patience_s:g} s")
     log.note("", f"{rpc.method} {_short(request)} -> {status} {_short(response) if response is not None else ''}")
     return status, response
+
+
+async def _exchange(stream: Any, request: Message) -> tuple[Any, RpcStatus]:
+    """Sends one message on a stream and reads to its end."""
+    response: Any = None
+    await stream.wait_for_connection()
+    await write(stream, request)
+    with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.UsageError):
+        await stream.done_writing()
+    async for message in stream:
+        response = message
+    return response, OK
 
 
 def _filled(value: Any, places: Mapping[str, str], where: str) -> Any:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from asynclm.client.writing import write
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
+from asynclm.wire.writing import write
 from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
 
@@ -88,7 +88,8 @@ class SessionStream:
 
     async def generate(self, start: session_pb2.Start) -> None:
         """The same by Generate: the client has no side of its own."""
-        self.start = start
+        self.start.CopyFrom(start)
+        self.start.on_disconnect = types_pb2.ON_DISCONNECT_CANCEL  # whatever it says [WIRE-102]
         self._closed = True
         self._call = self._stub.Generate(inference_pb2.GenerateRequest(start=start))
         self._log.note(self._name, "Generate")

@@ -4,6 +4,12 @@ import { badEvent, badField, fault, refuseUnreadable, statusOf } from './errors.
 import { START_TIMEOUT_MS } from './limits.js';
 import { enumValue } from './start.js';
 
+/**
+ * What the end of a client's events waits before it is taken for a half-close: where a stream breaks off, gRPC ends them first, and
+ * tells of the break a moment later [WIRE-016].
+ */
+const BREAK_OFF_MS = 50;
+
 /** The client's side of a session on one stream. */
 class Connection {
   #call;
@@ -16,7 +22,7 @@ class Connection {
     this.#call = call;
     this.server = server;
     call.on('data', (event) => this.#guard(() => this.#receive(event)));
-    call.on('end', () => this.#guard(() => this.#halfClose()));
+    call.on('end', () => setTimeout(() => this.#guard(() => this.#halfClose()), BREAK_OFF_MS));
     call.on('cancelled', () => this.#drop());
     call.on('drain', () => this.#session?.drained());
     const late = () => {

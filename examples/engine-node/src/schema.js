@@ -57,7 +57,9 @@ function pointed(schema, pointer) {
 
 function checkReferences(schema) {
   const names = new Set();
+  const schemas = new Set();
   for (const [sub] of subschemas(schema)) {
+    schemas.add(sub);
     for (const key of ['$anchor', '$dynamicAnchor']) if (typeof sub[key] === 'string') names.add(`#${sub[key]}`);
     if (typeof sub.$id === 'string') names.add(sub.$id);
   }
@@ -66,7 +68,7 @@ function checkReferences(schema) {
       const target = sub[key];
       if (typeof target !== 'string' || target === '#' || names.has(target)) continue;
       const found = target.startsWith('#/') ? pointed(schema, target.slice(1)) : undefined;
-      if (found === undefined)
+      if (typeof found !== 'boolean' && !schemas.has(found))
         throw new SchemaError(`${path}/${key}`, `${cut(target)} leads to no schema inside this one`);
     }
   }

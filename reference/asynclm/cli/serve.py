@@ -116,6 +116,16 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="What open sessions get to finish on SIGTERM.", rich_help_panel=_LIMITS)
     ] = 10.0,
+    resume_grace_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0, help="How long a session whose stream broke can be resumed; 0: not at all.", rich_help_panel=_LIMITS
+        ),
+    ] = 30.0,
+    max_kept_events: Annotated[
+        int | None,
+        typer.Option(min=1, help="Events kept for that, of one session, until acknowledged.", rich_help_panel=_LIMITS),
+    ] = None,
 ) -> None:
     """Serve a model and its tools over gRPC. SIGTERM or Ctrl-C drains: open sessions may finish."""
     own = load_all(tools or ())
@@ -131,6 +141,8 @@ def serve(
         context_length=context_length,
         max_call_seconds=max_call_seconds,
         drain_seconds=drain_seconds,
+        resume_grace_seconds=resume_grace_seconds,
+        max_kept_events=max_kept_events,
     )
     _check_port("--port", options.host, options.port)
     if options.metrics_port is not None:
@@ -200,6 +212,8 @@ def _options(
     context_length: int | None,
     max_call_seconds: float | None,
     drain_seconds: float,
+    resume_grace_seconds: float,
+    max_kept_events: int | None,
 ) -> ServerOptions:
     import dataclasses
 
@@ -218,6 +232,8 @@ def _options(
     session_limits = Limits()
     if max_sessions is not None:
         limits = dataclasses.replace(limits, max_sessions=max_sessions)
+    if max_kept_events is not None:
+        limits = dataclasses.replace(limits, max_kept_events=max_kept_events)
     if context_length is not None:
         session_limits = dataclasses.replace(session_limits, context_length=context_length)
     if max_call_seconds is not None:
@@ -233,6 +249,7 @@ def _options(
             metrics_host=metrics[0],
             metrics_port=metrics[1],
             drain_seconds=drain_seconds,
+            resume_grace_s=resume_grace_seconds,
             limits=limits,
             session_limits=session_limits,
         )

@@ -11,6 +11,7 @@ import grpc
 
 from asynclm.client.connection import MAX_MESSAGE_BYTES, ConnectionOptions
 from asynclm.client.errors import ProtocolError
+from asynclm.client.line import Line
 from asynclm.client.options import AnyTool, Prompt, SessionOptions, split_tools, start_request
 from asynclm.client.session import Session
 from asynclm.client.stream import EventStream, Generation
@@ -121,7 +122,8 @@ class AsyncLM:
         """
         specs, runnable = split_tools(tools)
         request = start_request(prompt, specs, options)
-        return Session(self._connection, self._streams, self._connect, request, runnable, max_concurrency)
+        line = Line(lambda: self._call("Session"), lambda: self._call("Resume"))
+        return Session(self._connection, self._streams, line, request, runnable, max_concurrency)
 
     def generate(self, prompt: Prompt | None = None, **options: Unpack[SessionOptions]) -> Generation:
         """A session without a way back, with the server's own tools only: iterate over it, or await it for the result.
@@ -263,10 +265,10 @@ class AsyncLM:
             self._channel = self._connection.channel()
         return self._channel
 
-    def _connect(self) -> Any:
+    def _call(self, rpc: str) -> Any:
         # Without an iterator of requests, a call is written to; the stubs know only the other way.
         stub: Any = inference_pb2_grpc.InferenceStub(self._open())
-        return stub.Session(metadata=self._connection.metadata)
+        return getattr(stub, rpc)(metadata=self._connection.metadata)
 
     async def _rpc(self, method: Callable[..., Awaitable[R]], request: Any, read: Callable[[R], V]) -> V:
         try:

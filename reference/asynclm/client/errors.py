@@ -76,7 +76,7 @@ class ProtocolError(AsyncLMError):
 
 
 class SessionClosedError(AsyncLMError):
-    """The session is over, finished or closed; nothing can be sent to it any more."""
+    """The session is over for this client: finished, closed, or taken up by another one; nothing can be sent to it."""
 
 
 class InterruptRejectedError(AsyncLMError):
@@ -101,6 +101,7 @@ _BY_CODE: dict[grpc.StatusCode, type[AsyncLMError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+    grpc.StatusCode.ABORTED: SessionClosedError,
     grpc.StatusCode.UNIMPLEMENTED: UnsupportedError,
 }
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
 from typing import Any, TypeVar
+
+import grpc
 
 from asynclm.client.connection import ConnectionOptions
 from asynclm.client.errors import InterruptRejectedError, LimitError, SessionClosedError
+from asynclm.client.line import Line
 from asynclm.client.runner import ToolRunner
 from asynclm.client.stream import EventStream
-from asynclm.client.writing import write
 from asynclm.cml.control import Status
 from asynclm.session.effects import (
     CallCancelRequested,
@@ -32,8 +33,7 @@ from asynclm.session.events import (
 )
 from asynclm.session.state import Scheduling
 from asynclm.tools import ToolError, ToolSet, to_json_text
-from asynclm.v1 import session_pb2
-from asynclm.wire import ClientInput, ReceivedEvent, StartRequest, client_event_to_pb
+from asynclm.wire import ClientInput, ReceivedEvent, Started, StartRequest
 
 T = TypeVar("T")
 
@@ -51,27 +51,26 @@ class Session(EventStream):
     """One session (`Inference.Session`). Make it with `AsyncLM.session`.
 
     Every method but the properties opens the session if need be. Tools given as functions are run here: on
-    `CallDispatched` they start, their results go back, `CallCancelRequested` stops them.
+    `CallDispatched` they start, their results go back, `CallCancelRequested` stops them. If the stream breaks, the
+    session is taken up again where the server offers that; nobody notices, unless it cannot be done.
     """
 
     def __init__(
         self,
         connection: ConnectionOptions,
         opened: set[EventStream],
-        connect: Callable[[], Any],
+        line: Line,
         request: StartRequest,
         tools: ToolSet,
         max_concurrency: int,
     ) -> None:
         super().__init__(connection, opened)
-        self._connect = connect
+        self._line = line
         self._request = request
         self._tools = tools
         self._max_concurrency = max_concurrency
         self._runner: ToolRunner | None = None
-        self._numbers = itertools.count(1)
         self._nonces = itertools.count(1)
-        self._writing = asyncio.Lock()
         self._waiters: dict[int | str, asyncio.Future[Any]] = {}
 
     # --- what a client says ----------------------------------------------------------------------------------
@@ -221,19 +220,13 @@ class Session(EventStream):
         await self.open()
         if self._over.is_set() or self.finished:
             raise self._closed_error()
-        number = next(self._numbers)
+        number, writing = self._line.send(event)
         if answer is not None:
             self._waiters[number if key is None else key] = answer
-        # A task of its own: a caller that is cancelled must not leave half a write behind.
-        writing = asyncio.create_task(self._write(client_event_to_pb(event, number)))
         if not await asyncio.shield(writing):
             await self._over.wait()  # the reader knows why the stream is gone
             raise self._closed_error()
         return number
-
-    async def _write(self, message: session_pb2.ClientEvent) -> bool:
-        async with self._writing:  # first come, first served: in the order of the numbers
-            return await write(self._call, message)
 
     def _closed_error(self) -> Exception:
         return self._error or SessionClosedError("the session has finished")
@@ -241,19 +234,23 @@ class Session(EventStream):
     # --- EventStream -----------------------------------------------------------------------------------------
 
     async def _open_call(self) -> Any:
-        self._call = self._connect()
-        await self._call.wait_for_connection()
-        await self._write(client_event_to_pb(self._request, next(self._numbers)))
-        return self._call
+        return await self._line.open(self._request)
+
+    async def _rejoin(self, error: grpc.aio.AioRpcError) -> Any:
+        return self._line.call if await self._line.rejoin(error) else None
 
     def _observe(self, event: ReceivedEvent) -> None:
+        self._line.took(event.sequence)
         match event.report:
+            case Started() as started:
+                self._line.started(started)
             case CallDispatched(client_owned=True) as call if call.function in self._tools:
                 self._tool_runner().start(call)
             case CallCancelRequested(client_owned=True, index=index):
                 if self._runner is not None:
                     self._runner.cancel(index)
             case InterruptAccepted() | InterruptRejected() | CancelAnswered() as answer:
+                self._line.confirm(answer.client_seq)
                 self._resolve(answer.client_seq, answer)
             case Probed(nonce=nonce) as answer:
                 self._resolve(nonce, answer)
@@ -273,6 +270,7 @@ class Session(EventStream):
 
     def _settle(self) -> None:
         super()._settle()
+        self._line.close()
         if self._runner is not None:
             self._runner.stop()
         for waiter in self._waiters.values():
@@ -286,6 +284,7 @@ class Session(EventStream):
                 await self._over.wait()
 
     async def _released(self) -> None:
+        await self._line.aclose()
         if self._runner is not None:
             await self._runner.aclose()
 

@@ -13,11 +13,10 @@ import grpc
 
 from asynclm.client.connection import ConnectionOptions
 from asynclm.client.errors import AsyncLMError, ProtocolError, SessionClosedError
+from asynclm.client.line import END_OF_STREAM
 from asynclm.session.effects import CallRow, Finished, InterruptRow, Tokens, Usage
 from asynclm.session.state import FinishReason
 from asynclm.wire import ReceivedEvent, SessionTimings, Started, WireError, from_server_event
-
-END_OF_STREAM: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,9 @@ class EventStream:
 
     def _observe(self, event: ReceivedEvent) -> None:
         """Sees every event, before anybody else."""
+
+    async def _rejoin(self, error: grpc.aio.AioRpcError) -> Any:
+        """The call object of another stream, after one that ended with an error; None if there is none."""
 
     async def _say_goodbye(self) -> None:
         """Ends a session that has not finished, while the stream still stands."""
@@ -194,7 +196,7 @@ class EventStream:
 
     async def _read(self) -> None:
         try:
-            while (pb := await self._call.read()) is not END_OF_STREAM:
+            while (pb := await self._next()) is not END_OF_STREAM:
                 self._take(from_server_event(pb))
             if self._end is None:
                 self._error = ProtocolError("the server ended the stream before Finished")
@@ -205,6 +207,16 @@ class EventStream:
             self._error = translated
         finally:
             self._settle()
+
+    async def _next(self) -> Any:
+        while True:
+            try:
+                return await self._call.read()
+            except grpc.aio.AioRpcError as error:
+                call = None if self._end is not None else await self._rejoin(error)
+                if call is None:
+                    raise
+                self._call = call
 
     def _take(self, event: ReceivedEvent) -> None:
         match event.report:

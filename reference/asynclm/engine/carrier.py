@@ -150,8 +150,13 @@ class Carrier:
                 )
                 self._post(running.id, answer)
 
-    def flush(self, running: Running) -> None:
-        """Hands over what a session has reported since the last time."""
+    def flush(self, running: Running, *, stepping: bool = False) -> None:
+        """Hands over what a session has reported since the last time.
+
+        Args:
+            running: the session.
+            stepping: a step of it has been planned and will be taken: it is told to wait only after that.
+        """
         while running.outbox:
             reports, running.outbox = running.outbox, []
             try:
@@ -160,7 +165,7 @@ class Carrier:
                 running.sink = _nobody
                 self.fail(running, error)
                 continue
-            if held is not None and held != running.held:
+            if held is not None and held != running.held and not stepping:
                 self.receive(running, held)
         self._done(running)
 

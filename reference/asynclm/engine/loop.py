@@ -238,7 +238,7 @@ class EngineLoop:
             if request is not None:
                 batches.setdefault(id(running.engine), (running.engine, []))[1].append((running, request))
             if running.outbox or request is None:
-                self._carrier.flush(running)
+                self._carrier.flush(running, stepping=request is not None)
         for engine, batch in batches.values():
             self._step_engine(engine, batch)
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import grpc
 
@@ -17,33 +16,23 @@ from asynclm.engine.running import SessionRequest
 from asynclm.engine.script import SCRIPT_PREFIX, ScriptStore
 from asynclm.server.attachment import Attachment
 from asynclm.server.describe import describe
-from asynclm.server.kept_events import KeepLimits, NotKeptError
+from asynclm.server.kept_events import KeepLimits
 from asynclm.server.metrics import Family, families
 from asynclm.server.options import ServerOptions
 from asynclm.server.preparation import Preparation, Prepared
 from asynclm.server.registry import Registry, SessionRecord
+from asynclm.server.streams import OpenedStream, Streams
 from asynclm.server.tool_host import LocalToolHost
-from asynclm.session.events import Event, FinishRequested, HalfClosed
+from asynclm.session.events import Event, FinishRequested
 from asynclm.session.state import FinishReason
 from asynclm.tools.toolset import ToolSet
-from asynclm.wire.client_events import ResumeAsked
 from asynclm.wire.errors import (
     PROMPT_TOO_LONG,
     FieldError,
     StatusError,
-    session_not_found,
 )
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import OfferedTool, OnDisconnect, ServerInfo, Started
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedStream:
-    """A session with a client's stream on it, which `SessionHub.leave` is told the end of."""
-
-    record: SessionRecord
-    started: Started
-    attachment: Attachment
 
 
 class SessionHub:
@@ -68,6 +57,7 @@ class SessionHub:
         self.tool_host = LocalToolHost(tools, max_concurrency=options.limits.max_concurrent_tools)
         self.loop = EngineLoop(self.tool_host)
         self.tool_host.connect(self.loop.post)
+        self.streams = Streams(self.registry, self.loop, options.resume_grace_s)
         self.draining = False
         self.session_limits = dataclasses.replace(
             options.session_limits,
@@ -96,17 +86,10 @@ class SessionHub:
 
     async def close(self) -> None:
         """Ends every session, the engine and the tools."""
-        for record in self.registry.records():
-            if record.grace is not None:
-                record.grace.cancel()
+        self.streams.close()
         await asyncio.to_thread(self.loop.stop)
         await asyncio.to_thread(self.tool_host.close)
         self.engine.shutdown()
-
-    @property
-    def resumes(self) -> bool:
-        """Whether this server offers `Resume`."""
-        return self.options.resume_grace_s > 0
 
     async def open(self, start: StartRequest, *, resumable: bool = True) -> OpenedStream:
         """Opens a session, with a stream on it.
@@ -123,7 +106,7 @@ class SessionHub:
         ready = await self._preparation.prepare(start)
         self._check_room()
         limits = self.options.limits
-        keep = KeepLimits(limits.max_kept_events, limits.max_kept_bytes) if resumable and self.resumes else None
+        keep = KeepLimits(limits.max_kept_events, limits.max_kept_bytes) if resumable and self.streams.resumes else None
         record = self.registry.add(start.model or ready.engine.info.model, start.labels, keep)
         record.attachment = attachment = Attachment(record.stream.attach())
         request = SessionRequest(
@@ -153,37 +136,6 @@ class SessionHub:
         record.stream.announce(started)
         return OpenedStream(record, started, attachment)
 
-    async def resume(self, asked: ResumeAsked) -> OpenedStream:
-        """Takes a session up again, from whoever has it [WIRE-090 to WIRE-098].
-
-        Raises:
-            StatusError: the session is not known, or not all that its client lacks is kept.
-        """
-        record = self.registry.get(asked.session_id)
-        if record is None or record.started is None:
-            raise session_not_found(asked.session_id)
-        try:
-            if not record.resumable:
-                raise NotKeptError(asked.last_event_seq)
-            reader = record.stream.attach(asked.last_event_seq)
-        except NotKeptError:
-            message = f"what comes after event {asked.last_event_seq} is not kept; GetSession has the ledger"
-            raise StatusError(grpc.StatusCode.OUT_OF_RANGE, message, "NOT_KEPT") from None
-        if record.attachment is not None:
-            record.attachment.supersede()
-        if record.grace is not None:
-            record.grace.cancel()
-            record.grace = None
-        record.attachment = attachment = Attachment(reader)
-        opened = OpenedStream(record, record.started, attachment)
-        try:
-            await self.caught_up()
-        except BaseException:
-            self.leave(opened)
-            raise
-        record.inputs.settle()
-        return opened
-
     async def _open_in_loop(self, request: SessionRequest) -> None:
         """Opens a session in the loop; one that nobody waits for any more is ended as dropped."""
         opening = asyncio.ensure_future(asyncio.wrap_future(self.loop.open(request)))
@@ -198,52 +150,6 @@ class SessionHub:
     def post(self, record: SessionRecord, event: Event) -> None:
         """Gives an event to a session."""
         self.loop.post(record.session_id, event)
-
-    def post_from_client(self, opened: OpenedStream, number: int, event: Event) -> None:
-        """Gives a session an event of its client; if it is refused, the stream fails, and later ones are dropped."""
-        inputs = opened.record.inputs
-
-        def refuse(error: Exception) -> None:
-            inputs.refuse(number)
-            opened.attachment.reader.fail(error)
-
-        self.loop.post(opened.record.session_id, event, refuse, unless=lambda: inputs.refusing)
-
-    def refuse(self, opened: OpenedStream, error: Exception) -> None:
-        """Ends a client's stream for a fault of it, behind all that its earlier events bring [WIRE-035]."""
-        self.loop.call(lambda: opened.attachment.reader.fail(error))
-
-    async def caught_up(self) -> None:
-        """Returns when the engine has applied everything that it was given so far."""
-        await asyncio.wrap_future(self.loop.call(lambda: None))
-
-    def leave(self, opened: OpenedStream) -> None:
-        """The client's stream is gone: `on_disconnect` says what becomes of its session [WIRE-016 to WIRE-018]."""
-        record, attachment = opened.record, opened.attachment
-        attachment.leave()
-        if record.attachment is not attachment:
-            return  # another stream has taken the session up
-        record.attachment = None
-        record.stream.detach(attachment.reader)
-        if opened.started.on_disconnect is OnDisconnect.CANCEL:
-            self._disconnect(record, "")
-        elif not record.resumable:
-            self.post(record, HalfClosed())  # nobody can come back to it [WIRE-025]
-        if record.resumable:
-            seconds = self.options.resume_grace_s
-            record.grace = asyncio.get_running_loop().call_later(seconds, self._end_grace, record)
-        else:
-            record.stream.discard()
-
-    def _end_grace(self, record: SessionRecord) -> None:
-        """Nobody has taken a session up again in time."""
-        record.grace, record.resumable = None, False
-        record.stream.discard()
-        self._disconnect(record, "its client did not take it up again in time")
-
-    def _disconnect(self, record: SessionRecord, message: str) -> None:
-        reason = FinishReason.DISCONNECTED
-        self.post(record, FinishRequested(reason=reason, message=message, cancel_pending=True))
 
     async def abort(self, session_ids: Sequence[str], message: str) -> list[str]:
         """Ends sessions ABORTED; those that are unknown or finished are no error.

@@ -13,11 +13,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from asynclm.server.context import Context
-from asynclm.server.hub import OpenedStream, SessionHub
+from asynclm.server.hub import SessionHub
+from asynclm.server.streams import OpenedStream
 from asynclm.server.unreadable import unreadable
 from asynclm.session.effects import Finished
 from asynclm.session.errors import RemoteProtocolError
-from asynclm.session.events import HalfClosed, ProbeRequested
+from asynclm.session.events import ProbeRequested
 from asynclm.v1 import inference_pb2, inference_pb2_grpc, session_pb2
 from asynclm.wire.client_events import AckReceived, ClientInput, ResumeAsked, client_event_from_pb
 from asynclm.wire.errors import BAD_EVENT, SEQUENCE_GAP, FieldError, StatusError, WireError, abort, field_fault
@@ -61,11 +62,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self, request_iterator: AsyncIterator[session_pb2.ClientEvent], context: Context
     ) -> None:
         """A session on another stream [WIRE-090 to WIRE-099]."""
-        if not self._hub.resumes:
+        if not self._hub.streams.resumes:
             message = "this server cannot resume sessions; see GetSession for the ledger of a dropped one"
             await abort(context, StatusError(grpc.StatusCode.UNIMPLEMENTED, message, "NO_RESUME"))
         try:
-            opened = await self._hub.resume(await self._read_resume(request_iterator))
+            opened = await self._hub.streams.resume(await self._read_resume(request_iterator))
         except Exception as error:
             await _abort(context, error)
         await self._converse(opened, request_iterator, context, resumed=True)
@@ -82,7 +83,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             opened = await self._hub.open(start, resumable=False)
         except Exception as error:
             await _abort(context, error)
-        self._hub.post(opened.record, HalfClosed())
+        self._hub.streams.half_close(opened.record)
         await self._converse(opened, None, context)
 
     async def _converse(
@@ -105,7 +106,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Exception as error:
             await _abort(context, error)
         finally:
-            self._hub.leave(opened)
+            self._hub.streams.leave(opened)
 
     async def _read_start(self, requests: AsyncIterator[session_pb2.ClientEvent]) -> StartRequest:
         first = await self._read_first(requests, "start")
@@ -150,15 +151,15 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 inputs.last = pb.client_seq
                 ahead += pb.ByteSize() + EVENT_BYTES
                 if ahead > MOST_AHEAD:
-                    await self._hub.caught_up()
+                    await self._hub.streams.caught_up()
                     ahead = 0
                 await opened.record.stream.room()
             await asyncio.sleep(BREAK_OFF_S)
-            self._hub.post(opened.record, HalfClosed())
+            self._hub.streams.half_close(opened.record)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self._hub.refuse(opened, error)
+            self._hub.streams.refuse(opened, error)
 
     def _apply(self, event: ClientInput, number: int, opened: OpenedStream) -> None:
         stream = opened.record.stream
@@ -171,7 +172,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             case _:
                 if isinstance(event, ProbeRequested):
                     stream.asked()
-                self._hub.post_from_client(opened, number, event)
+                self._hub.streams.post_from_client(opened, number, event)
 
 
 async def _send_resumed(opened: OpenedStream, context: Context) -> None:

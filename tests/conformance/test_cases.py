@@ -64,7 +64,7 @@ def test_a_line_of_cml_is_cut_at_control_words_and_unescaped() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cases: [", "line 1"),
+        ("cases: [", ": line "),
         ("- 1", "a list of `cases`"),
         ("cases: []", "about"),
         (HEAD + "- {id: a, titel: x}", "unknown key 'titel'"),

@@ -98,6 +98,7 @@ class Account:
     def _nothing_held_back(self, event: Event) -> None:
         """What was queued was committed before this token was sampled, unless a policy held it back [INT-006].
 
+        The token of the step that was in progress when an interrupt was accepted may come before it; no second one may.
         End of sequence may itself answer calls, those that SYNC_PARALLEL held for a client that is gone: such an
         answer is an effect of the token and stands before it [WIRE-053].
         """
@@ -106,8 +107,11 @@ class Account:
         if plain and self._tokens.at_safe_point:
             parallel = self._facts.started.mode == types_pb2.EXECUTION_MODE_SYNC_PARALLEL
             made = self._interrupts.just_accepted if parallel and event.body.end_of_sequence else []
-            due = [number for number, queued in self._queue.waiting.items() if queued.due and number not in made]
-            self._require(not due, "INT-002", f"a token was sampled while interrupts {due} were due")
+            waiting = [(n, queued) for n, queued in self._queue.waiting.items() if queued.due and n not in made]
+            late = [number for number, queued in waiting if queued.overtaken or event.units > 1]
+            self._require(not late, "INT-002", f"more than a token was sampled while interrupts {late} were due")
+            for _, queued in waiting:
+                queued.overtaken = True
 
     def _on_probed(self, event: Event) -> None:
         body: session_pb2.Probed = event.body

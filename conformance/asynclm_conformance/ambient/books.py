@@ -83,13 +83,17 @@ class Calls:
 
 @dataclass(slots=True)
 class Queued:
-    """An accepted interrupt; `payload` is None where nobody knows what was sent."""
+    """An accepted interrupt.
+
+    `payload` is None where nobody knows what was sent; `overtaken` tells that a token was sampled while it was due.
+    """
 
     source: str
     status: int
     scheduling: int
     payload: str | None
     released: bool
+    overtaken: bool = False
 
     @property
     def terminal(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,15 @@ def read_suite(paths: Sequence[Path] = ()) -> tuple[Case, ...]:
     Raises:
         CaseError: a file cannot be read, or a case in it is not well formed.
     """
+    return _own_suite() if not paths else _read(paths)
+
+
+@cache
+def _own_suite() -> tuple[Case, ...]:
+    return _read(())
+
+
+def _read(paths: Sequence[Path]) -> tuple[Case, ...]:
     cases: list[Case] = []
     seen: set[str] = set()
     for name, text in _texts(paths):

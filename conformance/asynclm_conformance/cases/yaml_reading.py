@@ -8,8 +8,11 @@ import yaml
 
 from asynclm_conformance.cases.errors import CaseError
 
+_Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's loader where it is built in: ten times as fast."""
 
-class _Loader(yaml.SafeLoader):
+
+class _Loader(_Base):  # type: ignore[misc, valid-type]
     """Refuses a key given twice, and keeps `on`, `off`, `yes` and `no` as the words that they are."""
 
 

@@ -26,6 +26,9 @@ REVISION = "draft"
 ASK_S = 10.0
 """For how long the target is given to answer a question about itself."""
 
+ENDS_S = 1.0
+"""For how long a started target that does not answer is waited for: a process that ends lets go of its port first."""
+
 STOP_S = 15.0
 """For how long a started target is given to end after SIGTERM."""
 
@@ -65,11 +68,11 @@ class Target:
         Raises:
             TargetGoneError: it does not.
         """
-        if self.process is not None and self.process.ended:
-            raise TargetGoneError(f"the target ended by itself, {self.process.said}")
         try:
             await self.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=ASK_S)
         except grpc.aio.AioRpcError as error:
+            if self.process is not None and await self.process.ends():
+                raise TargetGoneError(f"the target ended by itself, {self.process.said}") from None
             raise TargetGoneError(f"the target does not answer any more: {status_of(error)}") from None
 
 
@@ -84,6 +87,12 @@ class Started:
     def ended(self) -> bool:
         """Whether it is over."""
         return self._process.returncode is not None
+
+    async def ends(self) -> bool:
+        """Whether it is over, or about to be."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), ENDS_S)
+        return self.ended
 
     @property
     def said(self) -> str:

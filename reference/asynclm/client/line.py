@@ -63,7 +63,7 @@ class Line:
         self._session_id: str | None = None
         self._unconfirmed: collections.deque[session_pb2.ClientEvent] = collections.deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._taken = self._acknowledged = 0
+        self._written = self._taken = self._acknowledged = 0
         self._timer: asyncio.TimerHandle | None = None
         self.call: Any = None
 
@@ -93,8 +93,12 @@ class Line:
 
     async def _write(self, message: session_pb2.ClientEvent) -> bool:
         async with self._writing:  # first come, first served: in the order of the numbers
+            if message.client_seq <= self._written:
+                return True  # with what was sent again
             written = await write(self.call, message)
-            if not written and not self._over:
+            if written:
+                self._written = message.client_seq
+            elif not self._over:
                 self._stands.clear()
             return written
 
@@ -170,6 +174,7 @@ class Line:
             self._writing.release()
             raise
         self.confirm(resumed.last_client_seq)
+        self._written = resumed.last_client_seq
         self.call = call
         self._start(self._send_again(list(self._unconfirmed)))
 
@@ -179,6 +184,7 @@ class Line:
             for message in messages:
                 if not await write(self.call, message):
                     return
+                self._written = message.client_seq
             self._stands.set()
         finally:
             self._writing.release()

@@ -128,7 +128,8 @@ function readableId(parts) {
   return NAME.test(id) && !isReserved(id) ? id : undefined;
 }
 
-const rawBody = (parts) => (parts.length < 2 ? parts[0] : parts.slice(1).join('[HEAD]'));
+/** The body as it was written [CALL-008]. */
+const rawBody = (parts) => trim(parts.length < 2 ? parts[0] : parts.slice(1).join(' '));
 
 function checkId(id) {
   if (!NAME.test(id)) {

@@ -441,6 +441,13 @@ field("SES-060", "trap_entered", implicit=True)
 field("SES-060", "trap_entered", recording="synchronous", trap__ids=["b"])
 
 
+@spoils("SES-066", "synchronous")
+def waits_for_a_call_that_another_block_cut_short(events: Events) -> Events:
+    place = next(n for n, event in enumerate(events) if event.tokens.control == END)
+    ids = [*events[place].tokens.ids[:-1], CALL_ID]
+    return changed(events, place, ids=ids, control=CALL)
+
+
 @spoils("TRAP-020")
 def leaves_a_trap_that_was_not_entered(events: Events) -> Events:
     return without(events, at(events, "trap_entered"))

@@ -98,7 +98,7 @@ def resumes_within_the_stream(events: Events) -> Events:
     return numbered([*events[:5], session_pb2.ServerEvent(resumed=session_pb2.Resumed()), *events[5:]])
 
 
-@spoils("WIRE-053")
+@spoils("WIRE-068")
 def sends_an_event_without_content(events: Events) -> Events:
     return numbered([*events[:5], session_pb2.ServerEvent(), *events[5:]])
 
@@ -130,6 +130,8 @@ field("WIRE-014", "started", tools=[])
 field("LIM-002", "started", limits__max_queued=None)
 field("LIM-002", "started", limits__max_new_tokens=7)
 field("WIRE-014", "started", constraints=types_pb2.CONSTRAINTS_GRAMMAR)
+field("WIRE-041", "started", model="another")
+field("WIRE-119", "started", grammar_hash="0" * 64)
 field("SES-019", "started", recording="kept", constraints=types_pb2.CONSTRAINTS_GATES)
 field("WIRE-019", "started", on_disconnect=types_pb2.ON_DISCONNECT_DETACH)
 

@@ -41,7 +41,7 @@ from asynclm.session.events import (
     ProbeRequested,
 )
 from asynclm.session.state import CancelOutcome, Delivery, FinishReason, NoticeCode, RejectReason, Result
-from asynclm.v1 import session_pb2, types_pb2
+from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm.wire.errors import StatusError, fault_from_rpc_error
 from asynclm.wire.start import StartRequest
 from asynclm.wire.values import Started
@@ -382,6 +382,23 @@ async def test_the_first_event_has_to_be_start(h: Harness) -> None:
     raw = RawSession(h.inference.Session())
     await raw.call.done_writing()
     assert (await refusal(raw)).violations[0].field == "start"
+
+
+async def test_scripts_are_bounded_by_what_is_published(serve: Serve) -> None:
+    """[SCR-012], [LIM-001]."""
+    h = await serve(limits=ServerLimits(max_script_steps=2, max_scripts=1, start_timeout_s=1.5))
+    published = (await h.control.GetServerInfo(control_pb2.GetServerInfoRequest())).server_limits
+    assert (published.max_script_steps, published.max_scripts, published.start_timeout_ms) == (2, 1, 1500)
+    await h.load("s", ScriptText("abc"), ScriptEnd())
+    with pytest.raises(grpc.RpcError) as caught:
+        await h.load("s", ScriptText("abc"), ScriptText("d"), ScriptEnd())
+    fault = fault_from_rpc_error(caught.value)
+    assert (fault.code, fault.violations[0].field) == (grpc.StatusCode.INVALID_ARGUMENT, "steps")
+    with pytest.raises(grpc.RpcError) as caught:
+        await h.load("another", ScriptEnd())
+    fault = fault_from_rpc_error(caught.value)
+    assert (fault.code, fault.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SCRIPTS")
+    assert (await (await h.session()).until(Finished)).reason is FinishReason.STOP
 
 
 async def test_a_full_server_refuses_and_serves_on(serve: Serve) -> None:

@@ -1,7 +1,7 @@
 // The service Inference: streams of client events, and of the effects that they have.
 
 import { badEvent, badField, fault, refuseUnreadable, statusOf } from './errors.js';
-import { START_TIMEOUT_MS } from './limits.js';
+import { SERVER_LIMITS } from './limits.js';
 import { enumValue } from './start.js';
 
 /**
@@ -25,10 +25,11 @@ class Connection {
     call.on('end', () => setTimeout(() => this.#guard(() => this.#halfClose()), BREAK_OFF_MS));
     call.on('cancelled', () => this.#drop());
     call.on('drain', () => this.#session?.drained());
+    const { start_timeout_ms: ms } = SERVER_LIMITS;
     const late = () => {
-      throw fault('DEADLINE_EXCEEDED', 'START_TIMEOUT', `no Start came within ${START_TIMEOUT_MS} ms`);
+      throw fault('DEADLINE_EXCEEDED', 'START_TIMEOUT', `no Start came within ${ms} ms`); // [ERR-042]
     };
-    this.#startTimer = setTimeout(() => this.#guard(late), START_TIMEOUT_MS);
+    this.#startTimer = setTimeout(() => this.#guard(late), ms);
   }
 
   /** A fault of an event ends the stream with its status; what was applied before it stands [WIRE-035]. */

@@ -42,12 +42,14 @@ export const SERVER_LIMITS = {
   max_stop_strings: 16,
   max_stop_string_bytes: 256,
   max_top_logprobs: 0,
+  start_timeout_ms: 10_000,
+  max_script_steps: 100_000,
+  max_scripts: 10_000,
 };
 
 export const MAX_LABELS = 16;
 export const MAX_LABEL_BYTES = 256;
 export const MAX_COALESCE_MS = 600_000;
-export const START_TIMEOUT_MS = 10_000;
 
 /** The limits in force: what a client asks for, where it is lower [LIM-003] [LIM-004]. */
 export function readLimits(asked) {

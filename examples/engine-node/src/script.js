@@ -4,10 +4,9 @@ import { EOS, controlId, encode } from './bytes.js';
 import { parseReference } from './body.js';
 import { badField, cut, fault, unsupported } from './errors.js';
 import { select } from './json.js';
+import { SERVER_LIMITS } from './limits.js';
 
 const ID = /^[A-Za-z0-9_.-]{1,128}$/;
-export const MAX_STEPS = 100_000;
-const MAX_SCRIPTS = 10_000;
 
 /** The scripts of a server, by id. */
 export class Scripts {
@@ -16,9 +15,10 @@ export class Scripts {
   /** Loads a script [SCR-009]; returns the number of ids of each step [SCR-003]. */
   load({ id, steps }) {
     if (!ID.test(id)) throw badField('id', `${cut(id)} is not 1 to 128 letters, digits, _, - and .`);
-    if (steps.length > MAX_STEPS) throw badField('steps', `${steps.length} steps; ${MAX_STEPS} are allowed`);
-    if (!this.#scripts.has(id) && this.#scripts.size >= MAX_SCRIPTS) {
-      throw fault('RESOURCE_EXHAUSTED', 'TOO_MANY_SCRIPTS', `${MAX_SCRIPTS} scripts are loaded`);
+    const { max_script_steps: longest, max_scripts: most } = SERVER_LIMITS;
+    if (steps.length > longest) throw badField('steps', `${steps.length} steps; ${longest} are allowed`);
+    if (!this.#scripts.has(id) && this.#scripts.size >= most) {
+      throw fault('RESOURCE_EXHAUSTED', 'TOO_MANY_SCRIPTS', `${most} scripts are loaded`);
     }
     const script = steps.map((step, i) => readStep(step, `steps[${i}]`));
     this.#scripts.set(id, script);

@@ -108,7 +108,7 @@ class Script:
 class ScriptStore:
     """Scripts by id; safe to use from any thread."""
 
-    def __init__(self, *, max_scripts: int = 10_000) -> None:
+    def __init__(self, *, max_scripts: int) -> None:
         self._scripts: dict[str, Script] = {}
         self._lock = threading.Lock()
         self._max_scripts = max_scripts

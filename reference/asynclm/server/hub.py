@@ -47,7 +47,7 @@ class SessionHub:
     def __init__(self, engine: Engine, options: ServerOptions, tools: ToolSet) -> None:
         self.engine = engine
         self.options = options
-        self.scripts = ScriptStore()
+        self.scripts = ScriptStore(max_scripts=options.limits.max_scripts)
         self.registry = Registry(
             max_sessions=options.limits.max_sessions,
             keep_finished=options.limits.keep_finished,

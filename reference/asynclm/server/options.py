@@ -26,6 +26,8 @@ class ServerLimits:
         start_timeout_s: seconds from the opening of a stream within which its `Start` has to come.
         keepalive_s: seconds without a word from a client after which it is asked for a sign of life, and seconds that
             it then has to give one.
+        max_script_steps: steps of one script.
+        max_scripts: scripts that are loaded.
         max_kept_events: events of one session that its client has not acknowledged; then it stops decoding [WIRE-094].
         max_kept_bytes: what those take, or so.
     """
@@ -39,6 +41,8 @@ class ServerLimits:
     max_concurrent_tools: int = 16
     start_timeout_s: float = 30.0
     keepalive_s: float = 20.0
+    max_script_steps: int = 100_000
+    max_scripts: int = 10_000
     max_kept_events: int = 32_768
     max_kept_bytes: int = 64 << 20
 

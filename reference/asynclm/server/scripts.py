@@ -25,7 +25,10 @@ class ScriptedModelService(scripted_model_pb2_grpc.ScriptedModelServicer):
         self, request: scripted_model_pb2.LoadScriptRequest, context: Context
     ) -> scripted_model_pb2.LoadScriptResponse:
         """Loads a script, or replaces it for sessions that start later."""
+        most = self._hub.options.limits.max_script_steps
         try:
+            if len(request.steps) > most:
+                raise FieldError("steps", f"has {len(request.steps)} entries; at most {most} are allowed")
             script = script_from_pb(request)
             self._hub.scripts.load(script)
         except FieldError as error:

@@ -218,6 +218,9 @@ class ServerLimits(_message.Message):
     MAX_STOP_STRINGS_FIELD_NUMBER: _builtins.int
     MAX_STOP_STRING_BYTES_FIELD_NUMBER: _builtins.int
     MAX_TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    START_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    MAX_SCRIPT_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_SCRIPTS_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Size of one message of a client; what the server sends is not bounded by it [LIM-013]."""
     max_sessions: _builtins.int
@@ -236,6 +239,11 @@ class ServerLimits(_message.Message):
     """Size of one stop string, in bytes of UTF-8."""
     max_top_logprobs: _builtins.int
     """The most of Sampling.top_logprobs [LIM-016]."""
+    start_timeout_ms: _builtins.int
+    """Time in which the first event of a stream has to come [ERR-042]."""
+    max_script_steps: _builtins.int
+    """Steps of one script, and scripts at once [SCR-012]."""
+    max_scripts: _builtins.int
     def __init__(
         self,
         *,
@@ -249,10 +257,13 @@ class ServerLimits(_message.Message):
         max_stop_strings: _builtins.int = ...,
         max_stop_string_bytes: _builtins.int = ...,
         max_top_logprobs: _builtins.int = ...,
+        start_timeout_ms: _builtins.int = ...,
+        max_script_steps: _builtins.int = ...,
+        max_scripts: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_kept_events", b"max_kept_events", "max_message_bytes", b"max_message_bytes", "max_prompt_bytes", b"max_prompt_bytes", "max_sessions", b"max_sessions", "max_stop_string_bytes", b"max_stop_string_bytes", "max_stop_strings", b"max_stop_strings", "max_tools", b"max_tools", "max_top_logprobs", b"max_top_logprobs", "resume_grace_ms", b"resume_grace_ms", "retention_ms", b"retention_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_kept_events", b"max_kept_events", "max_message_bytes", b"max_message_bytes", "max_prompt_bytes", b"max_prompt_bytes", "max_script_steps", b"max_script_steps", "max_scripts", b"max_scripts", "max_sessions", b"max_sessions", "max_stop_string_bytes", b"max_stop_string_bytes", "max_stop_strings", b"max_stop_strings", "max_tools", b"max_tools", "max_top_logprobs", b"max_top_logprobs", "resume_grace_ms", b"resume_grace_ms", "retention_ms", b"retention_ms", "start_timeout_ms", b"start_timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -948,9 +948,9 @@ class CallEmitted(_message.Message):
     id: _builtins.str
     """Absent for an anonymous call."""
     function: _builtins.str
-    """The function's name as written; empty if it could not be read."""
+    """The function's name as written; empty if the block is malformed [CALL-007]."""
     raw: _builtins.str
-    """The body as written."""
+    """The body as written, without the white space around it [CALL-008]."""
     @_builtins.property
     def references(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Reference]: ...
     def __init__(

@@ -221,6 +221,7 @@ class _RejectReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectRe
     REJECT_REASON_TOO_LARGE: _RejectReason.ValueType  # 8
     REJECT_REASON_QUEUE_FULL: _RejectReason.ValueType  # 9
     REJECT_REASON_FINISHED: _RejectReason.ValueType  # 10
+    """Used by nobody: what comes after the end is answered with nothing [WIRE-040]."""
 
 class RejectReason(_RejectReason, metaclass=_RejectReasonEnumTypeWrapper):
     """Why an interrupt was not accepted."""
@@ -241,6 +242,7 @@ REJECT_REASON_BAD_PAYLOAD: RejectReason.ValueType  # 7
 REJECT_REASON_TOO_LARGE: RejectReason.ValueType  # 8
 REJECT_REASON_QUEUE_FULL: RejectReason.ValueType  # 9
 REJECT_REASON_FINISHED: RejectReason.ValueType  # 10
+"""Used by nobody: what comes after the end is answered with nothing [WIRE-040]."""
 Global___RejectReason: _TypeAlias = RejectReason  # noqa: Y015
 
 class _CancelOrigin:

@@ -218,6 +218,9 @@ class ServerLimits:
     max_stop_strings: int = 0
     max_stop_string_bytes: int = 0
     max_top_logprobs: int = 0
+    start_timeout_ms: int = 0
+    max_script_steps: int = 0
+    max_scripts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -188,7 +188,8 @@ class MockOpenAI:
 
     async def _get_model(self, request: web.Request) -> web.Response:
         name = request.match_info["model"]
-        if name not in self._models and name.removeprefix(SCRIPT_PREFIX) not in self.scripts.ids:
+        named = name in self._models and not name.endswith(":")
+        if not named and name.removeprefix(SCRIPT_PREFIX) not in self.scripts.ids:
             raise model_not_found(name)
         return web.json_response(model_json(name))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, NoReturn
+from typing import Any
 
 from aiohttp import web
 
@@ -98,14 +98,13 @@ class Writer:
             await anext(sent, None)
             await self._hang(drop=isinstance(item, Drop))
 
-    async def _hang(self, *, drop: bool) -> NoReturn:
+    async def _hang(self, *, drop: bool) -> None:
         """Waits for the end of the connection, which cancels this; or ends it."""
         if drop:
             self._record.dropped = True
             if self._request.transport is not None:
                 self._request.transport.close()
         await asyncio.Event().wait()
-        raise AssertionError("unreachable")
 
     async def _opened(self, completion: Completion) -> web.StreamResponse:
         """The response, with its head and the chunk of the role sent."""

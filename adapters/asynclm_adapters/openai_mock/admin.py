@@ -40,7 +40,7 @@ class Admin:
     async def _set_position(self, request: web.Request) -> web.Response:
         body = read_object(await request.read())
         play = self._scripts.standing(request.match_info["id"], read(body, "session", "a string") or "")
-        play.keep(required(body, "characters", "an integer"))
+        play.keep(required(body, "characters", "an integer"), read(body, "ends", "an integer") or 0)
         return _position(play)
 
     async def _requests(self, _: web.Request) -> web.Response:

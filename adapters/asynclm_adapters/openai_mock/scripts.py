@@ -72,10 +72,11 @@ class Play:
             self.spent.add(self.index)
         self.index, self.offset = self.index + 1, 0
 
-    def keep(self, characters: int) -> None:
+    def keep(self, characters: int, ends: int = 0) -> None:
         """Declares unsent what comes after so many characters: the play goes on right behind them.
 
-        Text and ends behind them are played again; faults that have happened are not.
+        Text behind them is played again, and so are the ends of replies but for the first so many; faults that have
+        happened are not.
 
         Raises:
             ApiError: 400, fewer than 0 or more than were sent.
@@ -86,8 +87,11 @@ class Play:
         self.turn = object()
         left = characters
         for index, piece in enumerate(self.script.pieces):
+            if isinstance(piece, Finish) and ends > 0:
+                ends -= 1
+                continue
             size = len(piece.text) if isinstance(piece, Delta) else 0
-            if left < size or left == 0:
+            if left < size or (left == 0 and ends == 0):
                 self.index, self.offset = index, left
                 return
             left -= size

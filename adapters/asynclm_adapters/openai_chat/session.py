@@ -14,6 +14,7 @@ from typing import Any
 
 import openai
 
+from asynclm.cml.control import Control
 from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import EngineInfo, SamplingParams, SequenceId
 from asynclm.engine.hosted import Arrival, Ended, Piece
@@ -27,9 +28,6 @@ from asynclm_adapters.openai_chat.upstream import Upstream
 log = logging.getLogger(__name__)
 
 SEQUENCE = SequenceId(0)
-
-_RETRIED = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
-"""What can go better the next time."""
 
 
 @dataclass
@@ -144,6 +142,13 @@ class ChatSession:
             self._transcript.interrupt(interrupts)
             self._ended = False
 
+    def cut(self, *, forged: bool) -> None:
+        """Closes the request that streams; a forged `[INTR]` leaves the context [CML-064]."""
+        self._stop()
+        if forged:
+            with self._lock:
+                self._transcript.take_back(Control.INTR.value)
+
     def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
         """Whatever the model goes on to say behind a trap is not heard."""
         self._stop()
@@ -173,14 +178,11 @@ class ChatSession:
                 ended = await self._stream(number, messages, position)
             except asyncio.CancelledError:
                 raise
-            except _RETRIED as error:
-                if attempt == self._upstream.options.retries:
+            except openai.OpenAIError as error:
+                if attempt == self._upstream.options.retries or not _passes(error):
                     self._put(number, Ended(FinishReason.ENGINE_ERROR, _told(error)))
                     return
                 await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
-            except openai.OpenAIError as error:
-                self._put(number, Ended(FinishReason.ENGINE_ERROR, _told(error)))
-                return
             except Exception as error:
                 log.exception("a request to the endpoint failed", exc_info=error)
                 self._put(number, Ended(FinishReason.ENGINE_ERROR, "the endpoint's answer could not be read"))
@@ -280,6 +282,12 @@ def _going_on(messages: list[dict[str, Any]], heard: str) -> list[dict[str, Any]
     if last["role"] == "assistant" and "tool_calls" not in last:
         return [*messages[:-1], {**last, "content": (last["content"] or "") + heard}]
     return [*messages, {"role": "assistant", "content": heard}]
+
+
+def _passes(error: openai.OpenAIError) -> bool:
+    """Whether it can go better the next time; a fault within a stream has no status of its own."""
+    passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+    return isinstance(error, passing) or type(error) is openai.APIError
 
 
 def _told(error: openai.OpenAIError) -> str:

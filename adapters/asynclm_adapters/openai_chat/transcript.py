@@ -57,10 +57,9 @@ class Transcript:
         """The model's next piece entered the context."""
         self._said += piece
 
-    def drop_forgery(self, length: int) -> None:
-        """Takes back the last characters: a block that the model had no right to write [CML-064]."""
-        if length:
-            self._said = self._said[:-length]
+    def take_back(self, word: str) -> None:
+        """Takes back the word that the model said last: it had no right to it [CML-064]."""
+        self._said = self._said.removesuffix(word)
 
     def interrupt(self, interrupts: Iterable[InterruptCommitted]) -> None:
         """Interrupts entered the context, behind what the model has said."""

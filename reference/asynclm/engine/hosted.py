@@ -94,6 +94,14 @@ class HostedSession(Protocol):
         """What stands in the context from here on; what has arrived and was not taken is no part of it."""
         ...
 
+    def cut(self, *, forged: bool) -> None:
+        """The model is stopped: what it goes on to say is no part of the context.
+
+        Args:
+            forged: it wrote `[INTR]`, the last that was taken, which is no part of it either [SEC-005].
+        """
+        ...
+
     def listen(self, arrived: Callable[[], None]) -> None:
         """Sets what is called, on any thread, when there is something to take again."""
         ...

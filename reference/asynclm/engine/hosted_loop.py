@@ -9,19 +9,24 @@ from asynclm.engine.carrier import Carrier
 from asynclm.engine.hosted import Ended, HostedSession, Piece
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import Running, SessionRequest
-from asynclm.session.effects import Effect, Inject
+from asynclm.session.effects import Effect, Inject, Notice
 from asynclm.session.events import FinishRequested, TokenSampled
-from asynclm.session.state import FinishReason, State
+from asynclm.session.state import FinishReason, NoticeCode, State
 
 
 class HostedCarrier(Carrier):
     """Carries effects out on hosted sessions: interrupts are handed over as what they say, not as ids."""
 
     def _carry_out(self, running: Running, effect: Effect) -> None:
-        if isinstance(effect, Inject):
-            _hosted(running).interrupt(effect.interrupts)
-        else:
-            super()._carry_out(running, effect)
+        match effect:
+            case Inject(interrupts=interrupts):
+                _hosted(running).interrupt(interrupts)
+            case Notice(code=NoticeCode.FORGED):
+                _hosted(running).cut(forged=True)
+            case Notice(code=NoticeCode.BLOCK_LIMIT):
+                _hosted(running).cut(forged=False)
+            case _:
+                super()._carry_out(running, effect)
 
 
 class HostedLoop(EngineLoop):

@@ -235,14 +235,36 @@ def test_a_stream_shows_what_it_has_seen() -> None:
         session_pb2.ServerEvent(trap_entered=session_pb2.TrapEntered()),
         session_pb2.ServerEvent(trap_exited=session_pb2.TrapExited()),
     ]
-    in_text = {suite_pb2.WITNESS_INTERRUPT_IN_TEXT, suite_pb2.WITNESS_DECODED_BESIDE_CALL, suite_pb2.WITNESS_WENT_ON}
+    in_text = {suite_pb2.WITNESS_INTERRUPT_IN_TEXT, suite_pb2.WITNESS_DECODED_BESIDE_CALL}
     assert witnessed(stream()) == in_text
+    assert witnessed([*stream()[:8], tokens(" and", 2)]) == in_text | {suite_pb2.WITNESS_WENT_ON}
     assert witnessed([*stream()[:6], *trapped, committed(), settled, stopped]) == {
         suite_pb2.WITNESS_TRAP_ENDED,
         suite_pb2.WITNESS_CALL_DELIVERED,
         suite_pb2.WITNESS_STOPPED,
     }
     assert witnessed(stream()[:6]) == set()
+
+
+def test_what_wakes_a_session_is_not_in_its_text_and_an_end_is_no_word() -> None:
+    end = tokens("", 1, end_of_sequence=True)
+    draining, decoding = (
+        session_pb2.ServerEvent(state_changed=session_pb2.StateChanged(state=state))
+        for state in (types_pb2.STATE_DRAINING, types_pb2.STATE_DECODING)
+    )
+    probed = session_pb2.ServerEvent(probed=session_pb2.Probed())
+    woken = [*stream()[:6], end, draining, decoding, probed, committed()]
+    assert witnessed([*woken, end]) == set()
+    assert witnessed([*woken, tokens(" on", 3)]) == {suite_pb2.WITNESS_WENT_ON}
+
+
+def test_a_trap_is_ended_by_what_is_committed_next_however_late() -> None:
+    entered, exited, probed = (
+        session_pb2.ServerEvent(trap_entered=session_pb2.TrapEntered()),
+        session_pb2.ServerEvent(trap_exited=session_pb2.TrapExited()),
+        session_pb2.ServerEvent(probed=session_pb2.Probed()),
+    )
+    assert witnessed([*stream()[:6], entered, exited, probed, committed()]) == {suite_pb2.WITNESS_TRAP_ENDED}
 
 
 def test_a_session_has_the_binding_that_was_published() -> None:

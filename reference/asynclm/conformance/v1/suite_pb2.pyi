@@ -104,7 +104,7 @@ class _WitnessEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Witness.Value
     WITNESS_STOPPED: _Witness.ValueType  # 5
     """The model ended its answer by itself."""
     WITNESS_WENT_ON: _Witness.ValueType  # 6
-    """Tokens were sampled after an interrupt was committed."""
+    """Tokens, not end of sequence alone, were sampled after an interrupt was committed."""
 
 class Witness(_Witness, metaclass=_WitnessEnumTypeWrapper):
     """What a live case has to have seen. Unless it has, it fails: not exercised."""
@@ -121,7 +121,7 @@ WITNESS_TRAP_ENDED: Witness.ValueType  # 4
 WITNESS_STOPPED: Witness.ValueType  # 5
 """The model ended its answer by itself."""
 WITNESS_WENT_ON: Witness.ValueType  # 6
-"""Tokens were sampled after an interrupt was committed."""
+"""Tokens, not end of sequence alone, were sampled after an interrupt was committed."""
 Global___Witness: _TypeAlias = Witness  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,547 @@
+"""Faults of the wire: numbers, envelopes, credit, probes, starts, ends, control, taking up again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import grpc
+from tests.mutants.mutant import mutant, replaces, reports
+
+from asynclm.engine.carrier import Carrier
+from asynclm.server import control, inference, preparation
+from asynclm.server.app import Server
+from asynclm.server.attachment import ClientInputs
+from asynclm.server.event_stream import EventStream
+from asynclm.server.inference import InferenceService
+from asynclm.server.registry import Registry
+from asynclm.server.streams import Streams
+from asynclm.server.token_run import TokenRun
+from asynclm.session.commit import Committer
+from asynclm.session.effects import CallDispatched, CallEmitted, CallSettled, Finished, InterruptCommitted, Tokens
+from asynclm.session.events import CancelRequested
+from asynclm.session.machine import Session
+from asynclm.session.outbox import Outbox, Phase
+from asynclm.session.probes import Probes
+from asynclm.session.reader import Reader
+from asynclm.session.state import FinishReason, State
+from asynclm.v1 import control_pb2, session_pb2
+from asynclm.wire import client_events, start
+from asynclm.wire.client_events import ResumeAsked
+from asynclm.wire.enums import EnumMap
+from asynclm.wire.errors import StatusError
+from asynclm.wire.start import StartRequest
+from asynclm.wire.values import OnDisconnect
+
+# --- envelopes ---------------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-050"])
+def a_number_is_skipped():
+    """Events are numbered 1, 2, 3, 5 …"""
+
+    @replaces(inference, "to_server_event")
+    def _(original, report, sequence, time_ms, **kwargs):
+        return original(report, sequence + (sequence > 3), time_ms, **kwargs)
+
+
+@mutant(violates=["SES-073"])
+def something_comes_after_finished():
+    """A notice is sent after Finished."""
+
+    @replaces(inference, "_send_events")
+    async def _(original, opened, context):
+        await original(opened, context)
+        last = opened.record.stream.last_sequence
+        index = opened.record.finished.token_index
+        time_ms = opened.record.timings.total_ms
+        notice = session_pb2.Notice(message="that was it")
+        await context.write(
+            session_pb2.ServerEvent(sequence=last + 1, token_index=index, time_ms=time_ms, notice=notice)
+        )
+
+
+@mutant(violates=["WIRE-052"])
+def the_clock_goes_back():
+    """CallSettled has the time 0."""
+
+    @replaces(inference, "to_server_event")
+    def _(original, report, sequence, time_ms, **kwargs):
+        return original(report, sequence, 0 if isinstance(report, CallSettled) else time_ms, **kwargs)
+
+
+@mutant(violates=["WIRE-051"])
+def token_index_is_one_off():
+    """CallEmitted has the token index after the next."""
+
+    @reports(CallEmitted)
+    def _(report):
+        return (dataclasses.replace(report, token_index=report.token_index + 1),)
+
+
+@mutant(violates=["WIRE-053"])
+def settles_before_it_commits():
+    """CallSettled comes before its InterruptCommitted."""
+
+    @replaces(Committer, "_enter")
+    def _(original, self, interrupt, ids, index):
+        return original(self, interrupt, ids, index)[::-1]
+
+
+@mutant(violates=["WIRE-053"])
+def dispatches_before_it_emits():
+    """CallDispatched comes before the Tokens and the CallEmitted of its call."""
+
+    @replaces(Outbox, "add")
+    def _(original, self, phase, effect):
+        original(self, Phase.WOKEN if isinstance(effect, CallDispatched) else phase, effect)
+
+
+@mutant(violates=["WIRE-054", "WIRE-056"])
+def injected_tokens_are_sent_as_sampled():
+    """The ids of an interrupt are sent as Tokens, too."""
+
+    @reports(InterruptCommitted)
+    def _(report):
+        return Tokens(token_index=report.token_index, ids=report.ids, text=""), report
+
+
+@mutant(violates=["WIRE-055"])
+def tokens_run_over_control_tokens():
+    """Tokens are joined over control tokens."""
+
+    @replaces(TokenRun, "add")
+    def _(original, self, later, time_ms, size):
+        self._open = True
+        return original(self, dataclasses.replace(later, in_block=self._last.in_block), time_ms, size)
+
+    @replaces(Carrier, "flush")  # nobody takes one before its neighbour is there
+    def _(flush, self, running, *, stepping=False):
+        if running.over or not running.machine.can_step or any(type(t.report) is not Tokens for t in running.outbox):
+            flush(self, running, stepping=stepping)
+        else:
+            self._done(running)
+
+
+@mutant(violates=["WIRE-057"])
+def control_words_stand_in_the_text():
+    """The text of Tokens has the control words."""
+
+    @reports(Tokens)
+    def _(report):
+        text = report.text + (report.control.value if report.control is not None else "")
+        return (dataclasses.replace(report, text=text),)
+
+
+@mutant(violates=["WIRE-057", "CML-055"])
+def held_text_is_not_sent():
+    """Text that was held back does not come with the token that completes it."""
+
+    @replaces(Reader, "decode")
+    def _(original, self, event):
+        held = self._decoder.pending
+        items = original(self, event)
+        return tuple(item for item in items if not isinstance(item, str)) if held else items
+
+
+# --- client events -----------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-033"])
+def gaps_are_passed_over():
+    """A gap in client_seq is taken."""
+
+    @replaces(ClientInputs, "is_next")
+    def _(original, self, number):
+        return True if number > self.last else original(self, number)
+
+
+@mutant(violates=["WIRE-032"])
+def events_are_applied_twice():
+    """A client event whose number was the last to be applied is applied again."""
+
+    @replaces(ClientInputs, "is_next")
+    def _(original, self, number):
+        return True if number == self.last else original(self, number)
+
+
+@mutant(violates=["WIRE-010", "WIRE-034"])
+def second_starts_are_passed_over():
+    """A second Start changes nothing."""
+
+    @replaces(InferenceService, "_apply")
+    def _(original, self, event, number, opened):
+        if not isinstance(event, StartRequest | ResumeAsked):
+            original(self, event, number, opened)
+
+
+@mutant(violates=["WIRE-010"])
+def starts_have_any_number():
+    """The number of Start is not looked at."""
+
+    @replaces(InferenceService, "_read_first")
+    async def _(original, self, requests, kind):
+        first = await original(self, requests, kind)
+        if kind == "start":
+            first.client_seq = 1
+        return first
+
+
+@mutant(violates=["WIRE-038", "WIRE-034"])
+def two_names_of_a_call_are_taken():
+    """Of source and call_index, the source counts."""
+
+    @replaces(client_events, "_interrupt")
+    def _(original, pb):
+        if pb.interrupt.HasField("source"):
+            pb.interrupt.ClearField("call_index")
+        return original(pb)
+
+
+@mutant(violates=["WIRE-039", "WIRE-034"])
+def cancels_of_nothing_are_taken():
+    """A cancel that names no call is answered with NOT_FOUND."""
+
+    @replaces(client_events, "_cancel")
+    def _(original, pb):
+        if pb.cancel_call.WhichOneof("call") is None:
+            return CancelRequested(id="", client_seq=pb.client_seq)
+        return original(pb)
+
+
+@mutant(violates=["WIRE-007"])
+def unknown_enum_values_are_absent():
+    """An unknown enum value counts as absent."""
+
+    @replaces(EnumMap, "given")
+    def _(original, self, number, field):
+        return original(self, number if number in self._members else 0, field)
+
+
+# --- credit ------------------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-070", "SES-021"])
+def blocks_need_no_credit():
+    """A block that is open is written to its end, with or without credit."""
+
+    @replaces(Session, "_look")
+    def _(original, self):
+        core = self._core
+        credit = core.credit
+        if credit is not None and credit <= 0 and core.cell.state in (State.IN_CALL, State.IN_TRAP):
+            core.credit = 1
+        original(self)
+        core.credit = credit
+
+
+@mutant(violates=["WIRE-072"])
+def grants_replace_the_credit():
+    """A Grant sets the credit."""
+
+    @replaces(Session, "_grant")
+    def _(original, self, event):
+        original(self, event)
+        if self._core.credit is not None:
+            self._core.credit = event.tokens
+
+
+@mutant(violates=["WIRE-073"])
+def grants_on_unlimited_credit_are_passed_over():
+    """A Grant on unlimited credit changes nothing."""
+
+    @replaces(Session, "_grant")
+    def _(original, self, event):
+        if self._core.credit is not None:
+            original(self, event)
+
+
+@mutant(violates=["WIRE-073"])
+def grants_of_nothing_are_taken():
+    """A Grant that is not positive counts as one."""
+
+    @replaces(inference, "client_event_from_pb")
+    def _(original, pb):
+        if pb.HasField("grant"):
+            pb.grant.tokens = max(1, pb.grant.tokens)
+        return original(pb)
+
+
+@mutant(violates=["WIRE-071"])
+def absent_credit_is_none():
+    """Without a word about it, a session has no credit."""
+
+    @replaces(StartRequest, "session_config")
+    def _(original, self, **kwargs):
+        return original(dataclasses.replace(self, credit=self.credit or 0), **kwargs)
+
+
+# --- probes ------------------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-081"])
+def probes_do_not_wait_for_the_queue():
+    """A probe is answered at once while something is queued, though steps can run."""
+
+    @replaces(Probes, "ask")
+    def _(original, self, nonce):
+        original(self, nonce)
+        if len(self._core.queue):
+            self.answer()
+
+
+@mutant(violates=["WIRE-080"])
+def probes_count_nothing():
+    """Probed does not tell what is queued."""
+
+    @replaces(Probes, "answer")
+    def _(original, self):
+        queue = self._core.queue
+        self._core.queue = ()
+        original(self)
+        self._core.queue = queue
+
+
+@mutant(violates=["WIRE-084"])
+def probes_let_when_idle_go():
+    """A probe lets WHEN_IDLE interrupts go."""
+
+    @replaces(Probes, "ask")
+    def _(original, self, nonce):
+        original(self, nonce)
+        self._core.queue.release()
+
+
+@mutant(violates=["WIRE-083", "WIRE-053"])
+def last_probes_are_not_answered():
+    """A probe that waits when the session finishes is not answered."""
+
+    @replaces(Probes, "answer")
+    def _(original, self):
+        if self._core.cell.state is not State.FINISHED:
+            original(self)
+
+
+# --- starts and ends ---------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-013"])
+def two_prompts_are_taken():
+    """Of messages and prompt_ids, the ids count."""
+
+    @replaces(start, "_prompt")
+    def _(original, pb):
+        if pb.HasField("prompt_ids") and pb.messages:
+            del pb.messages[:]
+        return original(pb)
+
+
+@mutant(violates=["WIRE-022"])
+def prompt_ids_are_not_checked():
+    """prompt_ids outside the vocabulary are taken."""
+
+    @replaces(preparation, "_encode_prompt")
+    def _(original, request, *args):
+        return list(request.prompt_ids) if request.prompt_ids is not None else original(request, *args)
+
+
+@mutant(violates=["WIRE-014"])
+def started_counts_no_prompt():
+    """Started does not tell the number of prompt tokens."""
+
+    @replaces(inference, "to_server_event")
+    def _(original, report, sequence, time_ms, **kwargs):
+        event = original(report, sequence, time_ms, **kwargs)
+        if event.HasField("started"):
+            event.started.prompt_tokens = 0
+        return event
+
+
+@mutant(violates=["WIRE-014", "SES-019"])
+def started_tells_other_settings():
+    """Started tells the execution mode that is the default, not the one in force."""
+
+    @replaces(inference, "to_server_event")
+    def _(original, report, sequence, time_ms, **kwargs):
+        event = original(report, sequence, time_ms, **kwargs)
+        if event.HasField("started"):
+            event.started.mode = 1
+        return event
+
+
+@mutant(violates=["WIRE-015"])
+def ends_are_faults():
+    """The rpc of a session that LENGTH ended has a status other than OK."""
+
+    @replaces(inference, "_send_events")
+    async def _(original, opened, context):
+        await original(opened, context)
+        if opened.record.finished is not None and opened.record.finished.reason is FinishReason.LENGTH:
+            raise StatusError(grpc.StatusCode.OUT_OF_RANGE, "max_new_tokens was reached")
+
+
+@mutant(violates=["SES-074", "SES-095"])
+def finished_has_no_usage():
+    """Finished does not tell the usage."""
+
+    @reports(Finished)
+    def _(report):
+        return (dataclasses.replace(report, usage=dataclasses.replace(report.usage, sampled_tokens=0)),)
+
+
+@mutant(violates=["WIRE-017", "WIRE-016", "ERR-040"])
+def dropped_sessions_go_on():
+    """A session whose stream is dropped goes on, whatever on_disconnect says."""
+
+    @replaces(Streams, "_disconnect")
+    def _(original, self, record, message):
+        return None
+
+
+@mutant(violates=["WIRE-018", "WIRE-097", "WIRE-098"])
+def detach_is_cancel():
+    """A session with on_disconnect DETACH is finished when its stream is dropped."""
+
+    @replaces(Streams, "leave")
+    def _(original, self, opened):
+        started = dataclasses.replace(opened.started, on_disconnect=OnDisconnect.CANCEL)
+        original(self, dataclasses.replace(opened, started=started))
+
+
+@mutant(violates=["WIRE-101"])
+def generate_takes_anything():
+    """Generate passes over the client's tools and credit."""
+    inference._check_generate = lambda request: None
+
+
+@mutant(violates=["WIRE-100", "SES-083"])
+def generate_is_not_half_closed():
+    """A Generate session waits for a client that cannot speak."""
+
+    @replaces(Streams, "half_close")
+    def _(original, self, record):
+        if record.resumable:
+            original(self, record)
+
+
+# --- control -----------------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-113"])
+def unknown_sessions_are_empty():
+    """GetSession of an unknown session is answered with OK."""
+
+    @replaces(control.ControlService, "GetSession")
+    async def _(original, self, request, context):
+        if self._hub.registry.get(request.session_id) is None:
+            return control_pb2.GetSessionResponse()
+        return await original(self, request, context)
+
+
+@mutant(violates=["WIRE-112"])
+def newest_sessions_come_first():
+    """ListSessions lists the newest session first."""
+
+    @replaces(Registry, "records")
+    def _(original, self):
+        return original(self)[::-1]
+
+
+@mutant(violates=["WIRE-114"])
+def aborts_of_unknown_sessions_fail():
+    """AbortSessions of an unknown or finished session is NOT_FOUND."""
+
+    @replaces(control.ControlService, "AbortSessions")
+    async def _(original, self, request, context):
+        for session_id in request.session_ids:
+            record = self._hub.registry.get(session_id)
+            if record is None or record.finished is not None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, f"no session {session_id} runs")
+        return await original(self, request, context)
+
+
+@mutant(violates=["WIRE-110"])
+def server_info_has_no_tools():
+    """GetServerInfo does not list the server's tools by their schemas."""
+
+    @replaces(control, "server_info_to_pb")
+    def _(original, info):
+        answer = original(info)
+        answer.grammar_hash = ""
+        return answer
+
+
+@mutant(violates=["WIRE-004"])
+def services_have_no_health():
+    """Health is reported for the empty name only."""
+
+    @replaces(Server, "_set_health")
+    async def _(original, self, services, status):
+        await original(self, [service for service in services if not service], status)
+
+
+# --- taking up again ---------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["WIRE-092"])
+def a_resumed_stream_begins_anew():
+    """A resumed stream sends all kept events, whatever number is asked for."""
+
+    @replaces(EventStream, "attach")
+    def _(original, self, after=0):
+        return original(self, min(after, self._backlog.first - 1))
+
+
+@mutant(violates=["WIRE-092"])
+def a_resumed_stream_skips_an_event():
+    """A resumed stream leaves out the first event that was asked for."""
+
+    @replaces(EventStream, "attach")
+    def _(original, self, after=0):
+        return original(self, min(after + 1, self._backlog.taken) if after else after)
+
+
+@mutant(violates=["WIRE-091", "WIRE-099"])
+def resumed_forgets_the_clients_number():
+    """Resumed does not tell the last client_seq."""
+
+    @replaces(inference, "to_server_event")
+    def _(original, report, sequence, time_ms, **kwargs):
+        event = original(report, sequence, time_ms, **kwargs)
+        if event.HasField("resumed"):
+            event.resumed.last_client_seq = 0
+        return event
+
+
+@mutant(violates=["WIRE-095"])
+def unkept_events_are_not_found():
+    """A number that is no longer kept is answered with NOT_FOUND."""
+
+    @replaces(Streams, "resume")
+    async def _(original, self, asked):
+        try:
+            return await original(self, asked)
+        except StatusError as fault:
+            if fault.reason == "NOT_KEPT":
+                fault.code = grpc.StatusCode.NOT_FOUND
+            raise
+
+
+@mutant(violates=["WIRE-096"])
+def the_first_stream_wins():
+    """A second stream on an attached session is refused."""
+
+    @replaces(Streams, "resume")
+    async def _(original, self, asked):
+        record = self._registry.get(asked.session_id)
+        if record is not None and record.attachment is not None:
+            raise StatusError(grpc.StatusCode.ABORTED, "the session has a stream", "SUPERSEDED")
+        return await original(self, asked)
+
+
+@mutant(violates=["WIRE-093", "WIRE-095"])
+def acknowledged_events_are_kept():
+    """Ack changes nothing."""
+
+    @replaces(EventStream, "acknowledge")
+    def _(original, self, number):
+        return number <= self._backlog.taken

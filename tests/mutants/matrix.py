@@ -1,0 +1,198 @@
+"""Runs the suite against mutants: which case finds which fault, and whether for the reason that it declares.
+
+python -m tests.mutants.matrix                  every mutant against the whole suite
+python -m tests.mutants.matrix NAME --markdown  some of them, as a Markdown table
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fnmatch
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.mutants.registry import MUTANTS, Mutant
+
+from asynclm.conformance.v1 import results_pb2
+from asynclm_conformance.cases.model import Case
+from asynclm_conformance.cases.reading import read_suite
+from asynclm_conformance.play.faults import TargetGoneError
+from asynclm_conformance.play.target import started
+from asynclm_conformance.requirements import load as requirements
+from asynclm_conformance.run import Runner, reset
+from asynclm_conformance.selection import choose, profile_called
+
+PATIENCE_S = 3.0
+"""For how long anything that has to come is waited for; a mutant that hangs costs no more."""
+
+START_S = 60.0
+CASES_AT_ONCE = 8
+MUTANTS_AT_ONCE = 2
+PROFILE = "full"
+
+Result = results_pb2.CaseResult
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the suite found of a mutant.
+
+    Attributes:
+        mutant: the mutant.
+        results: of every case that was run.
+        gone: why not all could be run: the server ended, or did not answer any more; empty if they could.
+    """
+
+    mutant: Mutant
+    results: tuple[Result, ...]
+    gone: str = ""
+
+    @property
+    def failed(self) -> list[Result]:
+        """The cases that found something wrong."""
+        return [result for result in self.results if result.failures]
+
+    @property
+    def caught(self) -> bool:
+        """Whether a case fails, and not only because nothing came."""
+        return any(
+            result.verdict == results_pb2.VERDICT_FAIL and not all(failure.timed_out for failure in result.failures)
+            for result in self.failed
+        )
+
+    @property
+    def unexpected(self) -> list[Result]:
+        """The cases that failed for reasons that the mutant does not declare."""
+        return [result for result in self.failed if not _declared(result, self.mutant)]
+
+    def wrong(self) -> list[str]:
+        """What is to be said against the mutant or the suite, a sentence each; empty if nothing is."""
+        unknown = [name for name in self.mutant.violates if name not in requirements()]
+        found = [f"breaks {name}, which is no requirement" for name in unknown]
+        if not self.caught:
+            only = ", ".join(result.case for result in self.failed)
+            found.append(f"is found by nothing but time-outs ({only})" if only else "is found by no case")
+        for result in self.unexpected:
+            cited = sorted({failure.requirement for failure in result.failures})
+            found.append(f"{result.case} fails too, citing {', '.join(cited)}: {result.failures[0].message}")
+        unused = [pattern for pattern in self.mutant.also if not any(_is(r, pattern) for r in self.failed)]
+        found += [f"also: {pattern} fails in no case" for pattern in unused]
+        if self.gone:
+            found.append(f"the server is gone: {self.gone}")
+        return found
+
+
+def _declared(result: Result, mutant: Mutant) -> bool:
+    violates = set(mutant.violates)
+    return (
+        not violates.isdisjoint(result.verifies)
+        or violates.issuperset(failure.requirement for failure in result.failures)
+        or any(_is(result, pattern) for pattern in mutant.also)
+    )
+
+
+def _is(result: Result, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(result.case, pattern)
+
+
+def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
+    """The cases that verify a requirement which a mutant breaks."""
+    violates = set(mutant.violates)
+    return tuple(case for case in cases if not violates.isdisjoint(case.message.verifies))
+
+
+async def run_cases(name: str, cases: Sequence[Case]) -> tuple[tuple[Result, ...], str]:
+    """Runs cases against a mutant, or the server as it is, and tells why not all could be run."""
+    results: list[Result] = []
+    command = (sys.executable, "-m", "tests.mutants.serve", name, "--port", "{port}")
+    async with started(command, start_s=START_S) as target:
+        try:
+            await reset(target)
+            runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=results.append)
+            await runner.run(choose(cases, profile_called(PROFILE), target.info))
+        except TargetGoneError as error:
+            return tuple(results), str(error)
+    return tuple(results), ""
+
+
+async def examine(mutant: Mutant, cases: Sequence[Case]) -> Finding:
+    """Runs cases against a mutant."""
+    results, gone = await run_cases(mutant.name, cases)
+    return Finding(mutant, results, gone)
+
+
+async def examine_all(
+    mutants: Sequence[Mutant],
+    cases_of: Callable[[Mutant], Sequence[Case]],
+    *,
+    at_once: int = MUTANTS_AT_ONCE,
+    report: Callable[[Finding], None] = lambda _: None,
+) -> list[Finding]:
+    """Runs each mutant against its cases, some mutants at a time."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(mutant: Mutant) -> Finding:
+        async with slots:
+            finding = await examine(mutant, cases_of(mutant))
+            report(finding)
+            return finding
+
+    return list(await asyncio.gather(*map(one, mutants)))
+
+
+# --- as a command ------------------------------------------------------------------------------------------------
+
+
+def table(findings: Sequence[Finding], *, markdown: bool) -> str:
+    """A row for each mutant: how many cases of each file of the suite have found it."""
+    lines = []
+    for finding in findings:
+        files = Counter(result.case.partition("/")[0] for result in finding.failed)
+        counts = ", ".join(f"{file} {count}" for file, count in sorted(files.items()))
+        verdict = "caught" if finding.caught else "NOT CAUGHT"
+        breaks = " ".join(finding.mutant.violates)
+        if markdown:
+            lines.append(f"| `{finding.mutant.name}` | {finding.mutant.about} | {breaks} | {verdict} | {counts} |")
+        else:
+            lines.append(f"{finding.mutant.name:50} {verdict:10} {counts}")
+    head = ["| mutant | fault | breaks | verdict | cases that find it |", "|---|---|---|---|---|"] if markdown else []
+    return "\n".join([*head, *lines])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the matrix; 1 if something is wrong with a mutant or with the suite."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants.matrix", description="Run the suite on mutants.")
+    parser.add_argument("names", nargs="*", help="mutants, or patterns of their names; all if none is given")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--about", action="store_true", help="only the cases that verify what a mutant breaks")
+    parser.add_argument("--at-once", type=int, default=MUTANTS_AT_ONCE, help="mutants at the same time")
+    given = parser.parse_args(arguments)
+    patterns = given.names or ["*"]
+    chosen = [m for m in MUTANTS.values() if any(fnmatch.fnmatchcase(m.name, pattern) for pattern in patterns)]
+    if not chosen:
+        parser.error(f"no mutant is called {' or '.join(patterns)}")
+    cases = read_suite()
+
+    def told(finding: Finding) -> None:
+        for sentence in finding.wrong():
+            print(f"{finding.mutant.name}: {sentence}", file=sys.stderr, flush=True)
+
+    findings = asyncio.run(
+        examine_all(
+            chosen,
+            (lambda mutant: cases_about(mutant, cases)) if given.about else (lambda _: cases),
+            at_once=given.at_once,
+            report=told,
+        )
+    )
+    print(table(findings, markdown=given.markdown))
+    wrong = sum(bool(finding.wrong()) for finding in findings)
+    print(f"{len(findings)} mutants, {wrong} with something to be said against them", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -66,6 +66,7 @@ class SessionStream:
         self._next_seq = 1
         self._nonces = 0
         self._applied = 0
+        self._due: int | None = None
         self._closed = False
         self.start = session_pb2.Start()
         self.events: list[session_pb2.ServerEvent] = []
@@ -103,6 +104,7 @@ class SessionStream:
         request = session_pb2.ResumeRequest(
             session_id=self.session_id, last_event_seq=seen if last_event_seq is None else last_event_seq
         )
+        self._due = request.last_event_seq + 1
         self._call = self._stub.Resume(None)
         self.status, self.dropped, self._closed = None, False, False
         self.replayed = 0
@@ -273,6 +275,9 @@ class SessionStream:
                 wanted = f"{self._applied} to {self._next_seq - 1}"
                 self.replay_faults.append((0, f"Resumed.last_client_seq is {told}, not {wanted}"))
             return
+        due, self._due = self._due, None
+        if due is not None and event.sequence != due:
+            self.replay_faults.append((event.sequence, f"the first event is {event.sequence}; asked for was {due}"))
         if self.resumed and self.events and event.sequence <= self.events[-1].sequence:
             known = next((old for old in self.events if old.sequence == event.sequence), None)
             self.replayed += 1

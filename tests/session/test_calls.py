@@ -103,6 +103,24 @@ def test_call_emitted_has_the_raw_body_and_its_references() -> None:
     assert emitted.references == (Reference("a", ("k", 0)),)
 
 
+@pytest.mark.parametrize(
+    ("block", "raw"),
+    [
+        ("[CALL] 1a [HEAD]  f(x=1) [END]", "f(x=1)"),
+        ("[CALL] a [HEAD] f( [END]", "f("),
+        ("[CALL] f(x [END]", "f(x"),
+        ("[CALL]a[HEAD]f()[HEAD]g()[END]", "f() g()"),
+        ("[CALL]a[HEAD] f([CALL]", "f("),
+        ("[CALL]a[HEAD][END]", ""),
+    ],
+)
+def test_the_body_of_a_malformed_block_is_told_without_its_head(block: str, raw: str) -> None:
+    """[CALL-007], [CALL-008]."""
+    player = Player()
+    emitted = only(fx.CallEmitted, player.write(block))
+    assert (emitted.function, emitted.raw, emitted.references) == ("", raw, ())
+
+
 # --- dispatch --------------------------------------------------------------------------------------------------
 
 

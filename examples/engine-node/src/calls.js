@@ -211,8 +211,11 @@ export class Calls {
       this.#fail(call, { type: 'invalid_arguments', message }); // [CALL-082]
       return;
     }
+    this.#sweeping = true; // What waits for either comes after both [CALL-084].
     const outcome = this.cancel(this.find(string), 'MODEL', { asking: call });
     this.resolve(call, 'ok', JSON.stringify({ id: string, outcome: outcome.toLowerCase() })); // [CALL-079]
+    this.#sweeping = false;
+    this.#advanceHeld();
   }
 
   #requestStop(call, origin) {
@@ -250,8 +253,7 @@ export class Calls {
         call.payload = cancelledPayload(call, 'since the session ended');
         call.reason = 'CANCELLED_AT_END';
       } else call.reason = 'DETACHED';
-      if (call.id === undefined) this.#settle(call, 'NOT_AWAITED', 'dispatched');
-      else this.#settle(call, 'UNDELIVERED', 'left');
+      this.#settle(call, 'UNDELIVERED', 'left'); // An anonymous one that is still held, too [CALL-047].
     }
   }
 

@@ -84,7 +84,8 @@ function shapeFault(status, payload) {
     const fits = isObject && Object.entries(ERROR_SHAPE).every(([key, type]) => typeof value[key] === type);
     return fits ? undefined : 'is not {"type": string, "message": string, "retryable": boolean}';
   }
-  const { message, fraction } = isObject ? value : {};
+  const message = isObject ? (value.message ?? undefined) : undefined; // null is absent [INT-026].
+  const fraction = isObject ? (value.fraction ?? undefined) : undefined;
   const given = message !== undefined || fraction !== undefined;
   const fits =
     (message === undefined || typeof message === 'string') &&

@@ -28,7 +28,7 @@ export function judgeBlock(block, { tools, limits, bodyLanguage }, registry) {
     const names = cut([...tools.keys(), CANCEL].join(', '), 400).replaceAll('"', '');
     return failure('unknown_function', `there is no function ${cut(block.function)}; there are ${names}`);
   }
-  const bound = bind(block, tool?.order ?? []);
+  const bound = bind(block, builtIn ? ['id'] : tool.order); // [CALL-083]
   if (bound.failure) return bound;
   return judgeBound(block, { tool, args: bound.args }, limits, registry);
 }
@@ -104,7 +104,7 @@ export function checkArguments(tool, args, copies) {
   if (wrong) return `${tool.name}: ${wrong}`;
   for (const { name, string, fromHost } of args) {
     const from = tool.copies.get(name);
-    if (!from || (fromHost && from !== 'request')) continue; // [CALL-103]
+    if (!from || (fromHost && from !== 'request' && string !== '')) continue; // [CALL-103]
     if (!copies.has(from, string)) {
       return `${tool.name}: the argument ${name} is to be copied letter by letter from ${COPY_SOURCES[from]}`;
     }

@@ -128,7 +128,8 @@ function readableId(parts) {
   return NAME.test(id) && !isReserved(id) ? id : undefined;
 }
 
-const rawBody = (parts) => (parts.length < 2 ? parts[0] : parts.slice(1).join('[HEAD]'));
+/** The body as it was written [CALL-008]. */
+const rawBody = (parts) => trim(parts.length < 2 ? parts[0] : parts.slice(1).join(' '));
 
 function checkId(id) {
   if (!NAME.test(id)) {
@@ -144,35 +145,38 @@ function readSource(text) {
   return { source: found[1], status: found[2] ?? 'ok' };
 }
 
-/** Reads the condition of a trap, without white space around it. */
+const TRAP_TOKEN = /[ \t\r\n]*([A-Za-z0-9_.]+|.)/gsu;
+const SECONDS = /^([0-9]{1,6})(?:\.([0-9]{1,3}))?$/;
+const NO_IDS = new Set([undefined, ',', 'all', 'any', 'within']);
+
+/** Reads the condition of a trap, without white space around it, from left to right: its first fault names it [CML-068]. */
 function readTrap(text) {
   const bad = new Malformed('bad_trap', `${cut(text)} is no condition: [all|any] id, … [within seconds]`);
-  const words = text
-    .split(/([ \t\r\n]*,[ \t\r\n]*|[ \t\r\n]+)/)
-    .map((word) => (/^\s*,\s*$/.test(word) ? ',' : trim(word)));
-  const tokens = words.filter((word) => word !== '');
-  if (text.startsWith(',') || text.endsWith(',')) throw bad;
-  let quantifier;
-  if (tokens[0] === 'all' || (tokens[0] === 'any' && tokens.length > 1)) quantifier = tokens.shift();
+  const tokens = Array.from(text.matchAll(TRAP_TOKEN), ([, token]) => token);
+  const quantifier = tokens[0] === 'all' || tokens[0] === 'any' ? tokens.shift() : undefined;
+  const withIds = quantifier === 'any' || (tokens.length > 0 && tokens[0] !== 'within');
+  const ids = withIds ? takeIds(tokens, bad) : [];
   const withinMs = takeWithin(tokens, bad);
-  const ids = tokens.filter((_, i) => i % 2 === 0);
-  if (tokens.some((token, i) => (token === ',') !== (i % 2 === 1)) || tokens.at(-1) === ',') throw bad;
-  if (quantifier === 'any' && ids.length === 0) throw bad;
-  for (const id of ids) checkTrapId(id, bad);
+  if (tokens.length > 0) throw bad;
   return { quantifier: quantifier ?? (ids.length > 0 ? 'all' : undefined), ids, withinMs };
 }
 
-function takeWithin(tokens, bad) {
-  const at = tokens.indexOf('within');
-  if (at < 0) return undefined;
-  const found = /^([0-9]{1,6})(?:\.([0-9]{1,3}))?$/.exec(tokens[at + 1] ?? '');
-  if (!found || tokens.length !== at + 2) throw bad;
-  tokens.splice(at);
-  return Number(found[1]) * 1000 + Number((found[2] ?? '').padEnd(3, '0')); // [CML-034]
+function takeIds(tokens, bad) {
+  const ids = [];
+  do {
+    if (ids.length > 0) tokens.shift();
+    const id = tokens.shift();
+    if (NO_IDS.has(id)) throw bad;
+    checkId(id);
+    ids.push(id);
+  } while (tokens[0] === ',');
+  return ids;
 }
 
-/** A word that would be an id but for its letters is a bad id; anything else makes the condition one that is none. */
-function checkTrapId(id, bad) {
-  if (['all', 'any', 'within'].includes(id) || !/^[\p{L}\p{N}\p{M}_.]+$/u.test(id)) throw bad;
-  checkId(id);
+function takeWithin(tokens, bad) {
+  if (tokens[0] !== 'within') return undefined;
+  const [, seconds] = tokens.splice(0, 2);
+  const found = SECONDS.exec(seconds ?? '');
+  if (!found) throw bad;
+  return Number(found[1]) * 1000 + Number((found[2] ?? '').padEnd(3, '0')); // [CML-034]
 }

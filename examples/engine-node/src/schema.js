@@ -119,13 +119,14 @@ export function compileSchema(text) {
     throw new SchemaError('', `is no JSON text of at most 64 levels: ${error.message}`);
   }
   const schema = JSON.parse(text);
-  if (Object(schema) !== schema || Array.isArray(schema) || schema.type !== 'object') {
+  if (Object(schema) !== schema || Array.isArray(schema) || (schema.type ?? 'object') !== 'object') {
     throw new SchemaError('', 'is no schema of an object: {"type": "object", …} is expected');
   }
   if (schema.$schema !== undefined && !DRAFT.test(schema.$schema)) {
     throw new SchemaError('/$schema', `${cut(String(schema.$schema))} is not draft 2020-12`);
   }
-  const { $schema: _, ...bare } = schema;
+  const { $schema: _, ...given } = schema;
+  const bare = { type: 'object', ...given }; // [CALL-095]
   if (!metaschema.validateSchema(bare)) {
     const [{ instancePath, message }] = metaschema.errors;
     throw new SchemaError(instancePath, message);

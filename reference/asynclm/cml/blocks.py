@@ -129,6 +129,7 @@ class Malformed:
         raw: the block's content as written, without its control tokens, a `[HEAD]` shown as a space.
         offset: position of the error in `raw`, in characters.
         bad_id: whether it is the call's own id that is at fault, not one that its body refers to.
+        body: of `raw`, what stands after its first `[HEAD]`, if it has one, without the white space around it.
     """
 
     opened: Control
@@ -138,6 +139,7 @@ class Malformed:
     raw: str = ""
     offset: int = 0
     bad_id: bool = False
+    body: str = ""
 
 
 Block = Text | Call | Trap | Interrupt

@@ -151,14 +151,19 @@ class BlockParser:
         return rest if self._head is None else f"{self._head} {rest}"
 
     def _unfinished(self, opened: Control, code: CmlErrorCode, message: str) -> Malformed:
-        raw = self._raw()
-        return Malformed(opened, code, message, self.open_id, raw, len(raw))
+        return self._malformed(opened, code, message, len(self._raw()))
+
+    def _malformed(
+        self, opened: Control, code: CmlErrorCode, message: str, offset: int, *, bad_id: bool = False
+    ) -> Malformed:
+        body = "".join(self._pieces).strip(WHITESPACE)
+        return Malformed(opened, code, message, self.open_id, self._raw(), offset, bad_id, body)
 
     def _judge(self, opened: Control) -> ParsedBlock:
         if self._bad_head is not None:
             message = f"[HEAD] has no place here: a {opened.value} block has "
             message += "none" if opened is Control.TRAP else "one"
-            return Malformed(opened, CmlErrorCode.BAD_HEAD, message, self.open_id, self._raw(), self._bad_head)
+            return self._malformed(opened, CmlErrorCode.BAD_HEAD, message, self._bad_head)
         rest = "".join(self._pieces)
         base = 0 if self._head is None else len(self._head) + 1
         try:
@@ -175,8 +180,8 @@ class BlockParser:
             source, status = parse_source(self._head)
             return Interrupt(source, status, self._payload(rest))
         except CmlError as error:
-            raw, bad_id = self._raw(), error is self._id
-            return Malformed(opened, error.code, str(error), self.open_id, raw, base + error.offset, bad_id)
+            bad_id = error is self._id
+            return self._malformed(opened, error.code, str(error), base + error.offset, bad_id=bad_id)
 
     def _payload(self, text: str) -> str:
         if not self._spaced:

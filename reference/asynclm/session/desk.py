@@ -62,7 +62,7 @@ class CallDesk:
             index=call.index,
             id=call.id,
             function=call.function,
-            raw=block.raw,
+            raw=block.raw if isinstance(block, Call) else block.body,
             references=invocation.references if invocation else (),
         )
         core.out.add(Phase.EMITTED, report)

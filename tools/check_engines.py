@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NODE = ROOT / "examples" / "engine-node"
 
-CLAIMS = ("core", "interrupts", "traps")
+CLAIMS = ("core", "interrupts", "traps", "futures", "flow", "cancellation", "limits")
 """What it claims: a run of each of these has to be conformant."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tests.session.player import CODEC, Player, config, units
 
 from asynclm.cml.control import Status
+from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import SamplingParams
 from asynclm.session import effects as fx
@@ -75,6 +76,7 @@ class Recorder(Player):
     def start(self) -> session_pb2.Start:
         config = self.config
         request = StartRequest(
+            model="m",
             tools=tuple(tool for tool in config.tools if tool.name in config.client_tools),
             mode=config.mode,
             on_end=config.on_end,
@@ -100,7 +102,7 @@ class Recorder(Player):
             model="m",
             capabilities=frozenset(MASKS.values()),
             binding=binding_of(TextCodec()) if pieces else binding_of(CODEC, CODEC.tokenizer, "bytes"),
-            grammar_hash="hash",
+            grammar_hash=grammar_fingerprint(),
             prompt_tokens=config.prompt_tokens,
             limits=config.limits,
             unenforced_schema_keywords=(),

@@ -98,7 +98,7 @@ def resumes_within_the_stream(events: Events) -> Events:
     return numbered([*events[:5], session_pb2.ServerEvent(resumed=session_pb2.Resumed()), *events[5:]])
 
 
-@spoils("WIRE-053")
+@spoils("WIRE-068")
 def sends_an_event_without_content(events: Events) -> Events:
     return numbered([*events[:5], session_pb2.ServerEvent(), *events[5:]])
 
@@ -130,6 +130,8 @@ field("WIRE-014", "started", tools=[])
 field("LIM-002", "started", limits__max_queued=None)
 field("LIM-002", "started", limits__max_new_tokens=7)
 field("WIRE-014", "started", constraints=types_pb2.CONSTRAINTS_GRAMMAR)
+field("WIRE-041", "started", model="another")
+field("WIRE-119", "started", grammar_hash="0" * 64)
 field("SES-019", "started", recording="kept", constraints=types_pb2.CONSTRAINTS_GATES)
 field("WIRE-019", "started", on_disconnect=types_pb2.ON_DISCONNECT_DETACH)
 
@@ -439,6 +441,13 @@ field("TRAP-001", "trap_entered", trap__quantifier=types_pb2.QUANTIFIER_ANY)
 field("TRAP-001", "trap_entered", trap__quantifier=44)
 field("SES-060", "trap_entered", implicit=True)
 field("SES-060", "trap_entered", recording="synchronous", trap__ids=["b"])
+
+
+@spoils("SES-066", "synchronous")
+def waits_for_a_call_that_another_block_cut_short(events: Events) -> Events:
+    place = next(n for n, event in enumerate(events) if event.tokens.control == END)
+    ids = [*events[place].tokens.ids[:-1], CALL_ID]
+    return changed(events, place, ids=ids, control=CALL)
 
 
 @spoils("TRAP-020")

@@ -229,14 +229,15 @@ class Settings:
 def _settings(random: Random) -> Settings:
     pick = random.choice
     limits = {name: pick(values) for name, values in LIMITS.items() if random.random() < 0.08}
+    constraints = pick((Constraints.NONE, Constraints.NONE, Constraints.NONE, *Constraints))
     return Settings(
         credit=pick((None, 0, 0, 0, 5, 1000)),
         start={
             "mode": pick((ExecutionMode.ASYNC, ExecutionMode.ASYNC, *ExecutionMode)),
             "on_end": pick((OnEnd.WAIT, OnEnd.WAIT, *OnEnd)),
             "on_disconnect": pick((None, *OnDisconnect)),
-            "constraints": pick((Constraints.NONE, Constraints.NONE, Constraints.NONE, *Constraints)),
-            "gate_end": pick((False, True)),
+            "constraints": constraints,
+            "gate_end": constraints in (Constraints.GATES, Constraints.GRAMMAR) and pick((False, True)),
             "body_language": pick((BodyLanguage.PYTHON, BodyLanguage.PYTHON, BodyLanguage.PYTHON, BodyLanguage.JSON)),
             "granularity": pick((Granularity.TOKEN, Granularity.TOKEN, *Granularity)),
             "granularity_hold": pick((None, 0, 3)),

@@ -412,7 +412,7 @@ def test_idle_time_runs_through_what_does_not_break_it() -> None:
 
 
 def test_half_close_is_not_finish() -> None:
-    """[SES-082], [SES-083]."""
+    """[SES-082], [SES-083], [SES-089]."""
     player = Player()
     player.write(f"{A}[CALL]b[HEAD]g()[END][CALL]c[HEAD]f(x=b)[END][CALL]f(x=b)[END]")
     effects = player.half_close()
@@ -431,8 +431,8 @@ def test_half_close_is_not_finish() -> None:
         "a:cancelled",
         "c:cancelled",
         "d:cancelled",
-        "b",
         "e:cancelled",
+        "b",
     ]
     assert (player.row(3).result, player.row(5).result) == (Result.CANCELLED, Result.CANCELLED)
     assert player.half_close() == []

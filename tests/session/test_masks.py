@@ -98,11 +98,14 @@ def test_the_end_gate(gate_end: bool) -> None:
     assert Kind.EOS in player.session.mask().kinds
 
 
-def test_gates_need_their_constraints() -> None:
-    """[SES-012], [SES-015]."""
-    player = Player(constraints=Constraints.STATIC, gate_end=True)
+@pytest.mark.parametrize("constraints", [Constraints.NONE, Constraints.STATIC])
+def test_gates_need_their_constraints(constraints: Constraints) -> None:
+    """[SES-012], [SES-023]."""
+    player = Player(constraints=Constraints.STATIC)
     player.write("[CALL]a[HEAD]f()[END]")
     assert player.session.mask().kinds == OUTSIDE
+    with pytest.raises(ValueError, match="gate_end is true with constraints"):
+        Player(constraints=constraints, gate_end=True)
 
 
 def test_the_grammar_rules_inside_blocks_only() -> None:

@@ -57,10 +57,11 @@ def test_sync_takes_a_duplicate_for_anonymous() -> None:
 
 
 def test_sync_and_a_block_that_ends_a_call() -> None:
-    """[CML-061]: the implicit trap holds at once, and the new block stands."""
+    """[CML-061], [SES-066]: without an `[END]` no trap is implied, and the new block stands."""
     player = Player(mode=ExecutionMode.SYNC, constraints=Constraints.NONE)
     player.write("[CALL]a[HEAD]f() [TRAP]")
     assert player.state is State.IN_TRAP
+    assert not every(fx.TrapEntered, player.log)
     player.write("a[END]")
     player.safe_point()
     assert [source for source, _ in player.committed] == ["a:error"]

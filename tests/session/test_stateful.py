@@ -124,11 +124,16 @@ MOVES = st.one_of(
     move("advance", ms=st.sampled_from((None, 1, 100, 500, 2_000))),
 )
 
+GATED = (Constraints.GATES, Constraints.GRAMMAR)
+"""Constraints that `gate_end` goes with [SES-023]."""
+
 
 def settings_of_sessions() -> st.SearchStrategy[Any]:
     """Settings small enough that limits are met."""
     return st.builds(
-        lambda limits, **more: config(limits=limits, **more),
+        lambda limits, constraints, gate_end, **more: config(
+            limits=limits, constraints=constraints, gate_end=gate_end and constraints in GATED, **more
+        ),
         limits=st.fixed_dictionaries(
             {
                 "max_empty_traps": st.sampled_from((3, 100)),

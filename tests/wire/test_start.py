@@ -41,8 +41,10 @@ prompts = st.one_of(
     st.fixed_dictionaries({"prompt_ids": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5).map(tuple)}),
 )
 requests = st.builds(
-    lambda prompt, **rest: StartRequest(**prompt, **rest),
+    lambda prompt, mask, **rest: StartRequest(**prompt, constraints=mask[0], gate_end=mask[1], **rest),
     prompts,
+    st.tuples(st.none() | st.sampled_from(Constraints), st.just(False))
+    | st.tuples(st.sampled_from((None, Constraints.GATES, Constraints.GRAMMAR)), st.just(True)),
     model=st.none() | TEXT,
     instructions=st.sampled_from(Instructions),
     tools=st.lists(TOOLS, max_size=3, unique_by=lambda spec: spec.name).map(tuple),
@@ -51,8 +53,6 @@ requests = st.builds(
     mode=st.sampled_from(ExecutionMode),
     on_end=st.sampled_from(OnEnd),
     on_disconnect=st.none() | st.sampled_from(OnDisconnect),
-    constraints=st.none() | st.sampled_from(Constraints),
-    gate_end=st.booleans(),
     body_language=st.sampled_from(BodyLanguage),
     granularity=st.sampled_from(Granularity),
     granularity_hold=st.none() | COUNT,

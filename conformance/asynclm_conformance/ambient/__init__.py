@@ -55,7 +55,7 @@ def check(
     watchers = (Shapes(found), Envelope(facts, found), Order(facts, found), Stops(facts, found), Account(facts, found))
     for pb, event in zip(events, opened(events, pieces=facts.pieces), strict=True):
         found.at(event.sequence)
-        found.require(not empty(pb), "WIRE-053", "an event without content")
+        found.require(not empty(pb), "WIRE-068", "an event without content")
         for watcher in watchers:
             watcher.see(event)
     last = events[-1].WhichOneof("event")

@@ -27,6 +27,7 @@ class Blocks:
         self._language = BodyLanguage.JSON if json else BodyLanguage.PYTHON
         self._sync = facts.started.mode == types_pb2.EXECUTION_MODE_SYNC
         self._call: Closed | None = None
+        self._ended = False
         self._traps: list[types_pb2.Trap] = []
 
     def before(self, event: Event) -> None:
@@ -64,6 +65,7 @@ class Blocks:
     def emitted(self, body: session_pb2.CallEmitted) -> None:
         """A call was emitted [CALL-006]."""
         block, self._call = self._call, None
+        self._ended = block is not None and block.ended
         require = self._require
         require(block is not None, "CALL-006", "CallEmitted without the end of a call block")
         if block is None:
@@ -79,8 +81,8 @@ class Blocks:
             require(list(body.references) == references, "CALL-006", "the references are not those of the body")
 
     def waits_for(self, call_id: str) -> None:
-        """Under SYNC the end of a named call is a trap on it [SES-060]."""
-        if self._sync:
+        """Under SYNC the `[END]` of a named call is a trap on it [SES-060, SES-066]."""
+        if self._sync and self._ended:
             self._traps = [types_pb2.Trap(quantifier=types_pb2.QUANTIFIER_ALL, ids=[call_id])]
 
     def literals(self, raw: str) -> dict[str, Any]:
@@ -103,5 +105,5 @@ class Blocks:
         """A trap was entered, with the condition that was written [TRAP-001]."""
         body: session_pb2.TrapEntered = event.body
         due, self._traps = self._traps, []
-        rule = "SES-060" if body.implicit else "TRAP-001"
+        rule = ("SES-060" if self._ended else "SES-066") if body.implicit else "TRAP-001"
         self._require(body.trap in due, rule, "the condition is not the one that was written")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm_conformance.ambient.report import Facts, Violations, member
 
@@ -29,6 +30,9 @@ def as_asked(facts: Facts, found: Violations) -> None:
         require(asked == told, "WIRE-014", names)
     for field in ("session_id", "model", "grammar_hash"):
         require(getattr(started, field), "WIRE-014", f"{field} is empty")
+    asked = start.model if start.HasField("model") else started.model
+    require(started.model == asked, "WIRE-041", f"model is {started.model!r}; asked for was {asked!r}")
+    require(started.grammar_hash == grammar_fingerprint(), "WIRE-119", f"grammar_hash is {started.grammar_hash!r}")
     units = (types_pb2.UNIT_TOKEN, types_pb2.UNIT_PIECE)
     require(started.unit in units, "WIRE-014", f"unit is {member(types_pb2.Unit, started.unit)}")
     credit = start.credit if start.HasField("credit") else None

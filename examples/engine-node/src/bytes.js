@@ -20,7 +20,7 @@ export const controlOf = (id) => CONTROLS[id - FIRST_CONTROL];
 /** The ids of a text. None is above 255, so no text can become a control token [CML-052] [SEC-001]. */
 export const encode = (text) => [...Buffer.from(text, 'utf8')];
 
-const definition = JSON.stringify({ bytes: 256, special: [...SPELLINGS, '<|eos|>'] });
+const definition = ['bytes', ...SPELLINGS, '<|eos|>'].join('\n'); // [BIND-009]
 
 /** What GetServerInfo and Started publish [BIND-005]. */
 export const binding = {

@@ -9,7 +9,10 @@ const folder = path.join(REPOSITORY, 'grammar');
 const files = readdirSync(folder, { recursive: true }).filter((name) => name.endsWith('.lark'));
 
 const hash = createHash('sha256');
-for (const name of files.sort()) hash.update(readFileSync(path.join(folder, name)));
+for (const name of files.map((file) => file.replaceAll(path.sep, '/')).sort()) {
+  const content = readFileSync(path.join(folder, name));
+  hash.update(`${name} ${content.length}\n`).update(content);
+}
 
-/** SHA-256 of all grammar files, one after the other in the order of their paths. */
+/** SHA-256 of the names, sizes and contents of all grammar files [WIRE-119]. */
 export const grammarHash = hash.digest('hex');

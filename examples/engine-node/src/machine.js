@@ -154,7 +154,8 @@ export class Machine {
       this.input(() => this.#commit());
       if (!this.canStep) return;
     }
-    this.#sample();
+    if (this.contextSize < this.limits.context_length) this.#sample();
+    else this.end('CONTEXT_FULL', { message: 'the context has no room for another token' }); // [SES-068]
   }
 
   // --- Safe points --------------------------------------------------------------------------------------------------
@@ -233,15 +234,16 @@ export class Machine {
     this.#resumed = true;
   }
 
-  /** Ends the session; part of an input, see `end`. `undelivered`: why queued interrupts are, if not for the end. */
-  finish(reason, { message = '', stopString, cancelPending, undelivered = 'SESSION_FINISHED' } = {}) {
+  /** Ends the session; part of an input, see `end`. */
+  finish(reason, { message = '', stopString, cancelPending } = {}) {
     if (this.phase === 'FINISHED') return;
+    this.reader.giveUp();
     if (this.reader.parser.open) this.notice('INCOMPLETE_BLOCK', 'the session ended inside a block, which is not run');
     if (this.isWaiting) this.resume();
     this.phase = 'FINISHED';
     for (const entry of this.queue.waiting) {
       entry.delivery = 'UNDELIVERED';
-      if (entry.reason === 'UNSPECIFIED') entry.reason = undelivered;
+      entry.reason = undelivered(reason, entry);
     }
     const cancel = cancelPending ?? (this.settings.onEnd === 'CANCEL' || CANCELLING.has(reason));
     this.calls.leave({ cancel, origin: reason === 'DISCONNECTED' ? 'DISCONNECT' : 'END' });
@@ -264,9 +266,6 @@ export class Machine {
 
   #testEnds() {
     this.waits.test();
-    if (this.phase === 'RUNNING' && this.contextSize >= this.limits.context_length) {
-      this.finish('CONTEXT_FULL', { message: 'the context has no room for another token' }); // [SES-075]
-    }
     if (!this.halfClosed) return;
     if (this.phase === 'IDLE')
       this.finish('STOP'); // [SES-084]
@@ -300,4 +299,10 @@ export class Machine {
       this.#stopIdleTimer = undefined;
     }
   }
+}
+
+/** Why an interrupt is not delivered when its session ends [SES-097]. */
+function undelivered(reason, { scheduling }) {
+  if (reason === 'CONTEXT_FULL') return reason;
+  return reason === 'STOP' && scheduling === 'SILENT' ? 'SILENT_AT_END' : 'SESSION_FINISHED';
 }

@@ -111,13 +111,9 @@ export class Queue {
   commit() {
     const core = this.#core;
     this.#endWindow('no');
-    const batch = this.batch();
-    for (const [i, entry] of batch.entries()) {
+    for (const entry of this.batch()) {
       const ids = frame(entry);
-      if (core.contextSize + ids.length > core.limits.context_length) {
-        for (const rest of batch.slice(i)) rest.reason = 'CONTEXT_FULL';
-        return false;
-      }
+      if (core.contextSize + ids.length > core.limits.context_length) return false;
       this.#commitOne(entry, ids);
     }
     return true;

@@ -92,6 +92,14 @@ export class TokenReader {
     this.#core.waits.rest('end of sequence', { limited });
   }
 
+  /** The session ends: text that is held back has nothing to wait for any more [WIRE-067]. */
+  giveUp() {
+    const text = this.text.flush();
+    if (text === '') return;
+    const block = this.parser.open && `CONTROL_TOKEN_${this.parser.open}`;
+    this.#core.effects.add('tokens', { tokens: { ids: [], text, in_block: block } });
+  }
+
   /** What follows a token: the limit of tokens, a trap, the limit of a block. */
   #goOn({ limited, trap }) {
     if (limited && this.#core.settings.onEnd === 'KEEP' && !this.parser.open) {

@@ -142,7 +142,8 @@ export class Session {
 
 function findScript(model, scripts) {
   if (model === MODEL) {
-    throw unsupported('model', `${MODEL} writes what a script says: load one with LoadScript and start script:<id>`);
+    const message = `model: ${MODEL} writes what a script says: load one with LoadScript and start script:<id>`;
+    throw fault('NOT_FOUND', 'UNKNOWN_MODEL', message, 'model'); // [WIRE-042]
   }
   if (model.startsWith('script:') && model.endsWith('+weights')) {
     throw unsupported('model', `${cut(model)}: scripts on real weights are not offered (SCRIPTED_WEIGHTS)`);

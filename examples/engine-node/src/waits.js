@@ -120,7 +120,7 @@ export class Waits {
       else this.#settleDown('DRAINING', why);
       return;
     }
-    core.finish('STOP', { undelivered: onEnd === 'WAIT' ? 'SILENT_AT_END' : undefined });
+    core.finish('STOP');
   }
 
   /** Whether something is queued that would end a bare trap, and so wakes a session after its end of sequence. */
@@ -133,7 +133,7 @@ export class Waits {
   #testDraining() {
     const core = this.#core;
     if (this.#wakes) this.#wake('woken', 'an interrupt arrived');
-    else if (core.calls.unresolved.length === 0) core.finish('STOP', { undelivered: 'SILENT_AT_END' }); // [SES-043]
+    else if (core.calls.unresolved.length === 0) core.finish('STOP'); // [SES-043]
   }
 
   #wake(place, reason, stopString) {

@@ -146,6 +146,10 @@ class SessionConfig:
             raise ValueError(f"credit is {self.credit}; it must be 0 or more, or absent for unlimited")
         if self.granularity_hold < 0:
             raise ValueError(f"granularity_hold is {self.granularity_hold}; it must be 0 or more")
+        if self.gate_end and self.constraints not in (Constraints.GATES, Constraints.GRAMMAR):
+            raise ValueError(
+                f"gate_end is true with constraints {self.constraints.name}; allowed with GATES and GRAMMAR"
+            )
         if self.coalesce_ms < 0:
             raise ValueError(f"coalesce_ms is {self.coalesce_ms}; it must be 0 or more")
         if self.prompt_tokens < 0:

@@ -36,6 +36,9 @@ _RETRYABLE = frozenset(
 """Faults that the same call, put right or made later, may not meet again [INT-018]."""
 
 
+_NOBODY_ANSWERS = "the client will send nothing more"
+
+
 class CallDesk:
     """Owns the calls: whatever happens to one happens here."""
 
@@ -70,6 +73,8 @@ class CallDesk:
         fault = fault or self._fault(call, block)
         if fault is not None:
             self.fail(call, *fault, claimed=block.id)
+        elif core.half_closed and call.client_owned:
+            self.withdraw(call, _NOBODY_ANSWERS)
         elif not call.builtin:
             self._advance(call)
         return call
@@ -204,9 +209,6 @@ class CallDesk:
     def _dispatch(self, call: CallRecord, final: str) -> None:
         core = self._core
         assert call.tool is not None
-        if core.half_closed and call.client_owned:
-            self.withdraw(call, "the client will send nothing more, so the call was not run")
-            return
         longest = core.config.limits.max_call_time_ms
         timeout_ms = min(call.tool.timeout_ms or longest, longest)
         call.dispatch(core.now_ms)
@@ -288,7 +290,7 @@ class CallDesk:
             if call.client_owned and not call.resolved:
                 if call.dispatched_ms is not None:
                     self.stop_host(call, CancelOrigin.DISCONNECT)
-                self.withdraw(call, "the client will send nothing more")
+                self.withdraw(call, _NOBODY_ANSWERS)
         self.pump()
 
     def stop_host(self, call: CallRecord, origin: CancelOrigin) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynclm.cml.blocks import Call, Malformed, ParsedBlock, Trap
+from asynclm.cml.blocks import Call, CmlErrorCode, Malformed, ParsedBlock, Trap
 from asynclm.cml.codec import EOS
 from asynclm.cml.control import Control, Quantifier, Status
 from asynclm.cml.parser import BlockClosed, BlockOpened, Dropped, ParseEvent, TextRead
@@ -30,6 +30,10 @@ _OPENED = {
     Control.TRAP: Trigger.TRAP_OPENED,
     Control.INTR: Trigger.FORGERY_OPENED,
 }
+
+
+_WITHOUT_END = (CmlErrorCode.OPEN_IN_BLOCK, CmlErrorCode.UNTERMINATED)
+"""What is wrong with a block that no `[END]` closed."""
 
 
 class Stream:
@@ -204,10 +208,11 @@ class Stream:
             self._waits.enter(trap, implicit=state is State.IN_CALL)
 
     def _close_call(self, block: Call | Malformed) -> Trap | None:
-        """Hands a call over; gives the trap that SYNC puts behind it [SES-060]."""
+        """Hands a call over; gives the trap that SYNC puts behind its `[END]` [SES-060, SES-066]."""
         call = self._desk.emit(block)
         if call.builtin and not call.resolved:
             self._cancelling.run_builtin(call)
-        if self._core.config.mode is ExecutionMode.SYNC and call.id is not None:
+        ended = not (isinstance(block, Malformed) and block.code in _WITHOUT_END)
+        if self._core.config.mode is ExecutionMode.SYNC and call.id is not None and ended:
             return Trap(Quantifier.ALL, (call.id,))
         return None

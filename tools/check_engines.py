@@ -1,4 +1,4 @@
-"""Holds the engines of `examples/` that are written in other languages to the conformance suite (part of `make check`).
+"""Holds the engines beside the reference server to the conformance suite (part of `make check`).
 
     python tools/check_engines.py [--record FOLDER]
 
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NODE = ROOT / "examples" / "engine-node"
 
-CLAIMS = ("core", "interrupts", "traps")
+CLAIMS = ("core", "interrupts", "traps", "futures", "flow", "cancellation", "limits")
 """What it claims: a run of each of these has to be conformant."""
 
 
@@ -52,9 +52,16 @@ def check_node(folder: Path) -> bool:
     )
 
 
+def check_adapter(folder: Path) -> bool:
+    """Judges the adapter for chat APIs, on an endpoint that plays scripts."""
+    suite = Path(sys.executable).with_name("asynclm-conformance")
+    target = (sys.executable, "-m", "tests.adapters.openai_chat.target", "--port", "{port}")
+    return run(suite, "run", "--profile", "emulated", "--out", folder / "openai-chat.jsonl", "--", *target) == 0
+
+
 def main() -> None:
     """Checks them all."""
-    parser = argparse.ArgumentParser(description="Holds the engines in other languages to the conformance suite.")
+    parser = argparse.ArgumentParser(description="Holds the engines beside the reference to the suite.")
     parser.add_argument("--record", type=Path, help="where the records go (default: a temporary folder)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="asynclm-engines-") as temporary:
@@ -62,6 +69,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not check_node(folder):
             raise SystemExit("the engine for Node.js does not pass")
+        if not check_adapter(folder):
+            raise SystemExit("the adapter for chat APIs does not pass")
 
 
 if __name__ == "__main__":

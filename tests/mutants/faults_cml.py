@@ -10,14 +10,11 @@ from tests.mutants.mutant import mutant, replaces
 
 from asynclm.cml import binding, bodies, ids, literals, parser, traps
 from asynclm.cml.binding import TokenCodec
-from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Literal, Text
+from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Literal
 from asynclm.cml.control import BodyLanguage, Control
-from asynclm.cml.detokenise import Utf8Decoder
 from asynclm.cml.parser import BlockParser
 from asynclm.cml.references import parse_reference
 from asynclm.cml.text_form import escape
-from asynclm.prompt import encode
-from asynclm.prompt.template import CmlPart
 from asynclm.server import describe, hub
 from asynclm.session.stream import Stream
 
@@ -74,20 +71,6 @@ def bodies_begin_at_once():
         if text != text.strip():
             raise CmlError("body: white space around it", code=CmlErrorCode.BAD_BODY)
         return original(language, text)
-
-
-@mutant(violates=["CML-067", "CALL-020"])
-def bodies_are_judged_before_ids():
-    """A block with a bad id and a bad body is named by its body."""
-
-    @replaces(BlockParser, "_judge")
-    def _(original, self, opened):
-        if opened is Control.CALL and self._bad_head is None and isinstance(self._id, CmlError):
-            try:
-                parser.parse_body(self._language, "".join(self._pieces))
-            except CmlError as error:
-                self._id = error
-        return original(self, opened)
 
 
 # --- names -------------------------------------------------------------------------------------------------------
@@ -257,16 +240,6 @@ def trap_words_in_capitals():
 # --- the token form ----------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-055"])
-def cut_characters_vanish():
-    """The bytes of a character that a control token cuts off are dropped."""
-
-    @replaces(Utf8Decoder, "flush")
-    def _(original, self):
-        original(self)
-        return ""
-
-
 @mutant(violates=["CML-052", "SEC-001", "BIND-020", "ERR-031"])
 def spellings_become_special_tokens():
     """Text that spells a special token of the vocabulary is encoded as that token."""
@@ -325,40 +298,6 @@ def status_ok_is_written():
 # --- prompts -----------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-070", "SEC-001", "SEC-003"])
-def text_parts_are_read_as_cml():
-    """Control words in a message part of kind text are control tokens."""
-
-    @replaces(encode, "_encode_part")
-    def _(original, part, codec, language):
-        try:
-            return original(CmlPart(part.text) if not isinstance(part, CmlPart) else part, codec, language)
-        except CmlError:
-            return original(part, codec, language)
-
-
-@mutant(violates=["CML-073", "ERR-023"])
-def bad_cml_parts_are_text():
-    """A cml part that is not well formed is taken as text."""
-
-    @replaces(encode, "parse")
-    def _(original, text, language):
-        try:
-            return original(text, language)
-        except CmlError:
-            return (Text(text),)
-
-
-@mutant(violates=["CML-071"])
-def cml_parts_are_text():
-    """A cml part is taken as text."""
-
-    @replaces(encode, "parse")
-    def _(original, text, language):
-        original(text, language)
-        return (Text(text),)
-
-
 # --- bindings ----------------------------------------------------------------------------------------------------
 
 
@@ -397,15 +336,6 @@ def one_id_for_two_tokens():
             for token in bound.tokens
         )
         return dataclasses.replace(bound, tokens=tuple(tokens))
-
-
-@mutant(violates=["BIND-007", "BIND-005"])
-def no_fingerprint_is_published():
-    """The binding has no fingerprint of the tokenizer."""
-
-    @_binds
-    def _(bound):
-        return dataclasses.replace(bound, tokenizer_fingerprint="")
 
 
 @mutant(violates=["BIND-005"])

@@ -100,17 +100,6 @@ def exceptions_are_tool_errors():
         return json.dumps(json.loads(original(error)) | {"type": "tool_error"})
 
 
-@mutant(violates=["CALL-056", "ERR-005"])
-def stack_traces_are_shown():
-    """The error of a tool that raised has a stack trace."""
-
-    @replaces(run, "exception_payload")
-    def _(original, error):
-        told = json.loads(original(error))
-        trace = f'Traceback (most recent call last):\n  File "{__file__}", line 1, in tool\n{told["message"]}'
-        return json.dumps(told | {"message": trace})
-
-
 @mutant(violates=["ERR-027", "INT-022"])
 def unknown_ids_are_bad_sources():
     """A result for an id that no call has is rejected with BAD_SOURCE."""

@@ -102,12 +102,3 @@ def prompts_of_any_length():
     @replaces(preparation, "_check_prompt")
     def _(original, length, limits, request):
         return None
-
-
-@mutant(violates=["LIM-001"])
-def any_number_of_tools():
-    """max_tools and max_prompt_bytes are not looked at."""
-
-    @replaces(preparation.Preparation, "_check_size")
-    def _(original, self, request):
-        return None

@@ -68,18 +68,6 @@ def grammar_rules_no_bodies():
     mask._RULES.clear()
 
 
-@mutant(violates=["SES-013"])
-def control_tokens_wait_for_the_character():
-    """Control tokens are masked while a character is unfinished."""
-
-    @replaces(Session, "mask")
-    def _(original, self):
-        allowed = original(self)
-        if self._reader._decoder.pending:
-            return dataclasses.replace(allowed, kinds=allowed.kinds & {Kind.TEXT})
-        return allowed
-
-
 # --- end of sequence ---------------------------------------------------------------------------------------------
 
 

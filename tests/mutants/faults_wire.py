@@ -13,7 +13,6 @@ from asynclm.server.app import Server
 from asynclm.server.attachment import ClientInputs
 from asynclm.server.event_stream import EventStream
 from asynclm.server.inference import InferenceService
-from asynclm.server.registry import Registry
 from asynclm.server.streams import Streams
 from asynclm.server.token_run import TokenRun
 from asynclm.session.commit import Committer
@@ -311,16 +310,6 @@ def probes_let_when_idle_go():
         self._core.queue.release()
 
 
-@mutant(violates=["WIRE-083", "WIRE-053"])
-def last_probes_are_not_answered():
-    """A probe that waits when the session finishes is not answered."""
-
-    @replaces(Probes, "answer")
-    def _(original, self):
-        if self._core.cell.state is not State.FINISHED:
-            original(self)
-
-
 # --- starts and ends ---------------------------------------------------------------------------------------------
 
 
@@ -437,15 +426,6 @@ def unknown_sessions_are_empty():
         return await original(self, request, context)
 
 
-@mutant(violates=["WIRE-112"])
-def newest_sessions_come_first():
-    """ListSessions lists the newest session first."""
-
-    @replaces(Registry, "records")
-    def _(original, self):
-        return original(self)[::-1]
-
-
 @mutant(violates=["WIRE-114"])
 def aborts_of_unknown_sessions_fail():
     """AbortSessions of an unknown or finished session is NOT_FOUND."""
@@ -457,17 +437,6 @@ def aborts_of_unknown_sessions_fail():
             if record is None or record.finished is not None:
                 await context.abort(grpc.StatusCode.NOT_FOUND, f"no session {session_id} runs")
         return await original(self, request, context)
-
-
-@mutant(violates=["WIRE-110"])
-def server_info_has_no_tools():
-    """GetServerInfo does not list the server's tools by their schemas."""
-
-    @replaces(control, "server_info_to_pb")
-    def _(original, info):
-        answer = original(info)
-        answer.grammar_hash = ""
-        return answer
 
 
 @mutant(violates=["WIRE-004"])

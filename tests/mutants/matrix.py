@@ -89,7 +89,7 @@ def _declared(result: Result, mutant: Mutant) -> bool:
     violates = set(mutant.violates)
     return (
         not violates.isdisjoint(result.verifies)
-        or violates.issuperset(failure.requirement for failure in result.failures)
+        or not violates.isdisjoint(failure.requirement for failure in result.failures)
         or any(_is(result, pattern) for pattern in mutant.also)
     )
 

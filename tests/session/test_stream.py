@@ -199,3 +199,23 @@ def test_units_are_not_mixed() -> None:
         pieces.session.receive(TokenSampled(piece="[TRAP][END]"))
     with pytest.raises(ValueError, match="not pieces of text"):
         Session(config(unit=Unit.PIECE), CODEC)
+
+
+def test_the_end_of_a_hosted_answer_is_a_unit() -> None:
+    """[WIRE-076]; what was held back comes with it [CML-050]."""
+    player = Player(config(unit=Unit.PIECE, credit=3))
+    effects = player.give(TokenSampled(piece="Well [CA"))
+    assert [report.text for report in every(fx.Tokens, effects)] == ["Well "]
+    effects = player.give(TokenSampled(piece="", ends=True))
+    (report,) = every(fx.Tokens, effects)
+    assert (report.text, report.end_of_sequence, report.token_index) == ("[CA", True, 1)
+    assert player.finished.reason is FinishReason.STOP
+    assert player.finished.usage.sampled_tokens == 2
+
+
+def test_a_hosted_answer_that_ends_with_nothing_held_back_is_the_end_alone() -> None:
+    player = Player(config(unit=Unit.PIECE))
+    player.give(TokenSampled(piece="Well."))
+    (report,) = every(fx.Tokens, player.give(TokenSampled(piece="", ends=True)))
+    assert (report.text, report.end_of_sequence) == ("", True)
+    assert player.finished.reason is FinishReason.STOP

@@ -102,6 +102,17 @@ class TokenStream:
             framed = controls == [INTR, HEAD, END] and (ids[0], ids[-1]) == (self._id_of(INTR), self._id_of(END))
             names = [member(types_pb2.ControlToken, control) for control in controls]
             self._require(framed, "CML-054", f"the frame's control tokens are {names}")
+            if framed and self._facts.bytes:
+                self._says(event.body)
+
+    def _says(self, body: session_pb2.InterruptCommitted) -> None:
+        """Where ids are bytes, a frame is read: its source, a status that is not ok, and its payload, nothing added."""
+        head = list(body.ids).index(self._id_of(HEAD) or 0)
+        parts = (body.ids[1:head], body.ids[head + 1 : -1])
+        said = tuple(bytes(part).decode("utf-8", "replace") for part in parts if max(part, default=0) < 256)
+        status = member(types_pb2.Status, body.status).removeprefix("STATUS_").lower()
+        source = body.source if status in ("ok", "unspecified") else f"{body.source}:{status}"
+        self._require(said == (source, body.payload), "CML-054", f"the frame says {said}, not {(source, body.payload)}")
 
     def _id_of(self, control: int) -> int | None:
         return next((token_id for token_id, bound in self._controls.items() if bound == control), None)

@@ -47,7 +47,9 @@ def _session(case: Case, session: PlayedSession, *, broken_off: bool) -> Iterato
         if mismatch is not None:
             yield _failure(mismatch, name, default)
     for sequence, message in stream.replay_faults:
-        yield results_pb2.Failure(requirement="WIRE-092", message=message, session=name, sequence=sequence)
+        yield results_pb2.Failure(
+            requirement="WIRE-092" if sequence else "WIRE-091", message=message, session=name, sequence=sequence
+        )
     complete = not broken_off and not stream.dropped and not spec.HasField("ends")
     for violation in ambient.check(stream.events, stream.start, stream.sent, complete=complete):
         yield results_pb2.Failure(

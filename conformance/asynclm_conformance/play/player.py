@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
-from asynclm.v1 import control_pb2, session_pb2
+from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
 from asynclm_conformance.judge.events import describe, meets
@@ -24,6 +24,9 @@ from asynclm_conformance.play.target import Target
 
 _SPARE = 64
 """Credit beyond the script that `rest` grants: for the ends of sequence that an exhausted script samples."""
+
+_WAITING = (types_pb2.STATE_TRAPPED, types_pb2.STATE_DRAINING, types_pb2.STATE_IDLE)
+"""States that nothing ends but an event."""
 
 _numbers = itertools.count(1)
 
@@ -129,10 +132,9 @@ class Player:
         await (stream.generate(start) if spec.generate else stream.open(start))
         session.granted = start.credit
         if spec.HasField("refused"):
-            status = await stream.end()
-            self._compare(spec.refused, status, session)
             if stream.events:
-                self._fail("Start is refused, and yet something came", got=describe(stream.events[0]), on=session)
+                raise PlayError("Start was accepted", want=spec.refused.code, got=describe(stream.events[0]))
+            self._compare(spec.refused, await stream.end(), session)
         elif not stream.events:
             raise PlayError("Start was refused", want="Started", got=str(stream.status))
         elif not stream.events[0].HasField("started"):
@@ -170,7 +172,7 @@ class Player:
             return
         ends_by_itself = bool(session.case.trace) and session.case.trace[-1].kind == "finished"
         if spec.HasField("ends") or (ends_by_itself and stream.status is None and not stream.dropped):
-            await stream.end()
+            await self._end_of(session, spec.ends.code or "Finished")
         session.cut = len(stream.events)
         if stream.open_for_writing and not stream.finished:
             await stream.send(session_pb2.ClientEvent(finish=session_pb2.Finish()))
@@ -180,6 +182,14 @@ class Player:
             await stream.end()
         elif stream.dropped and stream.session_id:
             await self._abort(stream.session_id)
+
+    async def _end_of(self, session: PlayedSession, want: str) -> None:
+        """Waits for a stream that has to end by itself; a probe that is answered at rest shows that it will not."""
+        stream = session.stream
+        answer = await stream.probe()
+        if answer is not None and stream.status is None and _rests(answer):
+            raise PlayError("the stream goes on", want=want, got=f"Probed, {types_pb2.State.Name(answer.state)}")
+        await stream.end()
 
     async def _abort(self, session_id: str) -> None:
         request = control_pb2.AbortSessionsRequest(session_ids=[session_id])
@@ -273,14 +283,16 @@ class Player:
 
     async def _resume(self, session: PlayedSession, resume: suite_pb2.Step.Resume) -> None:
         old = session.stream
-        before = len(old.events)
+        before, resumed = len(old.events), len(old.resumed)
         first = old.take_aside() if resume.HasField("first_ends") else None
         await old.resume(resume.last_event_seq if resume.HasField("last_event_seq") else None)
         if resume.HasField("refused"):
+            if len(old.resumed) > resumed:
+                raise PlayError("Resume was accepted", want=resume.refused.code, got="Resumed")
             self._compare(resume.refused, await old.end(), session)
             old.dropped = True  # nobody is there any more
             return
-        if old.status is not None and not old.resumed:
+        if old.status is not None and len(old.resumed) == resumed:
             raise PlayError("Resume was refused", want="Resumed", got=str(old.status))
         if first is not None:
             self._compare(resume.first_ends, await self._ended(first), session)
@@ -353,3 +365,8 @@ class Player:
                 timed_out=timed_out,
             )
         )
+
+
+def _rests(answer: session_pb2.Probed) -> bool:
+    """Whether a session that answers so does nothing by itself: with credit that is counted it answers at rest only."""
+    return answer.HasField("credit") or answer.paused or answer.state in _WAITING

@@ -40,7 +40,7 @@ class SessionStream:
         status: how the stream ended; None while it is open.
         dropped: whether the client has broken it off.
         replayed: how many known events the last resumed stream has sent again.
-        replay_faults: of those, the ones that had changed: number and what is wrong.
+        replay_faults: what was wrong with resumed streams: the number of the event, or 0 for Resumed, and what it is.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class SessionStream:
         self._writing = asyncio.Lock()
         self._next_seq = 1
         self._nonces = 0
+        self._applied = 0
+        self._due: int | None = None
         self._closed = False
         self.start = session_pb2.Start()
         self.events: list[session_pb2.ServerEvent] = []
@@ -102,6 +104,7 @@ class SessionStream:
         request = session_pb2.ResumeRequest(
             session_id=self.session_id, last_event_seq=seen if last_event_seq is None else last_event_seq
         )
+        self._due = request.last_event_seq + 1
         self._call = self._stub.Resume(None)
         self.status, self.dropped, self._closed = None, False, False
         self.replayed = 0
@@ -177,9 +180,12 @@ class SessionStream:
             return None
         self._nonces += 1
         nonce = f"{self._name}-{self._nonces}"
+        asked = self._next_seq
         await self.send(session_pb2.ClientEvent(probe=session_pb2.Probe(nonce=nonce)))
         await self.wait(lambda: self._answer(nonce) is not None, f"Probed {nonce}")
         answer = self._answer(nonce)
+        if answer is not None:  # and so has everything before it been applied [WIRE-081]
+            self._applied = asked
         if answer is not None and answer.state == types_pb2.STATE_FINISHED:
             await self.end()
         return answer
@@ -264,7 +270,14 @@ class SessionStream:
         self._news.set()
         if event.HasField("resumed"):
             self.resumed.append(event.resumed)
+            told = event.resumed.last_client_seq
+            if not self._applied <= told < self._next_seq:
+                wanted = f"{self._applied} to {self._next_seq - 1}"
+                self.replay_faults.append((0, f"Resumed.last_client_seq is {told}, not {wanted}"))
             return
+        due, self._due = self._due, None
+        if due is not None and event.sequence != due:
+            self.replay_faults.append((event.sequence, f"the first event is {event.sequence}; asked for was {due}"))
         if self.resumed and self.events and event.sequence <= self.events[-1].sequence:
             known = next((old for old in self.events if old.sequence == event.sequence), None)
             self.replayed += 1

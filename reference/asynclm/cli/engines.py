@@ -42,6 +42,16 @@ class EngineChoice:
     swap_dir: Path | None = None
     quantize: str | None = None
     adapters: Mapping[str, str] | None = None
+    base_url: str | None = None
+    interrupt_role: str | None = None
+    upstream_scripts: bool | None = None
+
+
+_HOSTED_ONLY = ("base_url", "interrupt_role", "upstream_scripts")
+"""What only an engine that decodes elsewhere takes."""
+
+_EXTRAS = {"openai": "openai"}
+"""The extra that an engine needs, where it is not `reference`."""
 
 
 def open_engine(choice: EngineChoice) -> Engine:
@@ -57,12 +67,15 @@ def open_engine(choice: EngineChoice) -> Engine:
         raise CliError(f"--engine is {choice.engine[:80]!r}; allowed: {', '.join(sorted(registered)) or 'none'}")
     settings: dict[str, Any] = {f.name: getattr(choice, f.name) for f in fields(choice) if f.name != "engine"}
     given = {name: value for name, value in settings.items() if value is not None}
+    for name in _HOSTED_ONLY:
+        if name in given and choice.engine != "openai":
+            raise CliError(f"--{name.replace('_', '-')} is for --engine openai; the engine is {choice.engine}")
     try:
         engine: Engine = point.load()(**given)
     except ModuleNotFoundError as error:
         raise CliError(
             f"--engine {choice.engine} needs {error.name}, which is not installed: "
-            "pip install 'asynclm-protocol[reference]'"
+            f"pip install 'asynclm-protocol[{_EXTRAS.get(choice.engine, 'reference')}]'"
         ) from error
     except ValueError as error:
         raise CliError(str(error)) from error

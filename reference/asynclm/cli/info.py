@@ -88,7 +88,7 @@ def _model(model: ModelInfo) -> dict[str, object]:
         **dict(sorted(model.description.items())),  # the wire keeps no order
         "context": f"{model.context_length:,} tokens",
         "sequences": model.max_sequences,
-        "vocabulary": f"{model.vocab_size:,} ids",
+        "vocabulary": f"{model.vocab_size:,} ids" if model.vocab_size else "the model's own",
         "binding": f"{binding.name or 'unlisted'}: {words}",
         "ends a sequence": ", ".join(map(str, binding.eos_ids)),
         "tokenizer": binding.tokenizer_fingerprint,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from asynclm.cli import plugins
 from asynclm.cli.bench import bench
 from asynclm.cli.chat import chat
 from asynclm.cli.check import check
@@ -27,7 +28,13 @@ _VERBOSE = "asynclm.verbose"
 
 
 class _Commands(TyperGroup):
-    """Runs a command and says in one line what went wrong."""
+    """Runs a command, its own or a registered one, and says in one line what went wrong."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *plugins.names()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, cmd_name) or plugins.load(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:

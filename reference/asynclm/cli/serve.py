@@ -27,10 +27,13 @@ _PORT = "Port"
 _SAFETY = "Safety"
 _LIMITS = "Limits"
 _MEMORY = "Memory and batching"
+_HOSTED = "Hosted models"
 
 
 def serve(
-    engine: Annotated[str, typer.Option(help="torch, or scripted.", rich_help_panel=_MODEL)] = DEFAULT_ENGINE,
+    engine: Annotated[
+        str, typer.Option(help="torch, scripted, or openai (a hosted chat API).", rich_help_panel=_MODEL)
+    ] = DEFAULT_ENGINE,
     model: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +79,28 @@ def serve(
     swap_dir: Annotated[
         Path | None, typer.Option(help="Folder for swapped KV cache, on CPU.", rich_help_panel=_MEMORY)
     ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(
+            help="The chat API's address, ending in /v1. (default: OPENAI_BASE_URL, or OpenAI's own)",
+            rich_help_panel=_HOSTED,
+            show_default=False,
+        ),
+    ] = None,
+    interrupt_role: Annotated[
+        str | None,
+        typer.Option(
+            help="As what interrupts reach the model: tool, developer, user.",
+            rich_help_panel=_HOSTED,
+            show_default=False,
+        ),
+    ] = None,
+    upstream_scripts: Annotated[
+        bool,
+        typer.Option(
+            "--upstream-scripts", help="The chat API plays scripts (asynclm mock-openai).", rich_help_panel=_HOSTED
+        ),
+    ] = False,
     tools: Annotated[
         list[str] | None,
         typer.Option(help="Tools that the server runs: module, module:name or file.py:name. Repeatable."),
@@ -165,6 +190,9 @@ def serve(
             kv_memory_mib=kv_memory_mib,
             prefix_memory_mib=prefix_memory_mib,
             swap_dir=swap_dir,
+            base_url=base_url,
+            interrupt_role=interrupt_role,
+            upstream_scripts=upstream_scripts or None,
         )
     )
     asyncio.run(_serve(opened, options, own))

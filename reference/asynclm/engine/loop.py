@@ -47,6 +47,9 @@ class SessionNotFoundError(KeyError):
 class EngineLoop:
     """Runs sessions on one thread of its own. All public methods may be called from any thread."""
 
+    carrier = Carrier
+    """What carries effects out."""
+
     def __init__(self, tool_host: ToolHost | None = None, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns = clock_ns
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -56,7 +59,7 @@ class EngineLoop:
         self._thread = threading.Thread(target=self._run, name="asynclm-engine", daemon=True)
         self._stopped = False
         self._gate = threading.Lock()
-        self._carrier = Carrier(tool_host, self.post, self._look_after)
+        self._carrier = self.carrier(tool_host, self.post, self._look_after)
         self._planner = Planner(self._carrier)
 
     # --- from any thread -------------------------------------------------------------------------------------

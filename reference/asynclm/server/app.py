@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
 from asynclm.engine.base import Engine
+from asynclm.engine.hosted import HostedModel
 from asynclm.server.auth import BearerTokenInterceptor
 from asynclm.server.control import ControlService
 from asynclm.server.hub import SessionHub
@@ -43,7 +44,9 @@ class Server:
         tools: the server's own tools.
     """
 
-    def __init__(self, engine: Engine, options: ServerOptions | None = None, tools: ToolSet | None = None) -> None:
+    def __init__(
+        self, engine: Engine | HostedModel, options: ServerOptions | None = None, tools: ToolSet | None = None
+    ) -> None:
         self.options = options or ServerOptions()
         self.hub = SessionHub(engine, self.options, tools or ToolSet())
         self.port = 0

@@ -10,8 +10,9 @@ from asynclm.cml.grammar import grammar_fingerprint
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine import guidance
 from asynclm.engine.base import MAX_TOP_LOGPROBS, Engine, model_names
+from asynclm.engine.hosted import HostedModel, hosted
 from asynclm.server.options import ServerOptions
-from asynclm.session.config import MAX_STOP_STRING_BYTES, MAX_STOP_STRINGS, Limits
+from asynclm.session.config import MAX_STOP_STRING_BYTES, MAX_STOP_STRINGS, Limits, Unit
 from asynclm.wire.started import binding_of
 from asynclm.wire.values import Capability, ModelInfo, ServerInfo, ServerLimits
 
@@ -37,21 +38,40 @@ _CAPABILITIES = frozenset(
 )
 
 
-def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequence[ToolSpec]) -> ServerInfo:
+_HOSTED = frozenset(
+    {
+        Capability.GENERATE,
+        Capability.KEEP,
+        Capability.SYNC_MODES,
+        Capability.PYTHON_CALL,
+        Capability.JSON_CALL,
+        Capability.GRANULARITY,
+        Capability.COALESCE,
+        Capability.STOP_STRINGS,
+    }
+)
+"""What needs no mask and no ids."""
+
+
+def describe(
+    engine: Engine | HostedModel, options: ServerOptions, limits: Limits, tools: Sequence[ToolSpec]
+) -> ServerInfo:
     """What this server is and can do."""
     info = engine.info
     codec = engine.codec
     scripted_only = info.name == "scripted"
-    capabilities = set(_CAPABILITIES)
-    if guidance.available():
+    elsewhere = hosted(engine)
+    tokenizer = None if hosted(engine) else engine.tokenizer
+    capabilities = set(_HOSTED if elsewhere else _CAPABILITIES)
+    if guidance.available() and not elsewhere:
         capabilities.add(Capability.GRAMMAR)
     if options.resume_grace_s:
         capabilities.add(Capability.RESUME)
     if tools:
         capabilities.add(Capability.SERVER_TOOLS)
-    if options.scripts:
+    if options.scripts and (not hosted(engine) or engine.plays_scripts):
         capabilities.add(Capability.SCRIPTED_MODEL)
-        if not scripted_only:
+        if not scripted_only and not elsewhere:
             capabilities.add(Capability.SCRIPTED_WEIGHTS)
     binding = codec.binding.name if isinstance(codec, TokenCodec) else ""
     return ServerInfo(
@@ -64,14 +84,16 @@ def describe(engine: Engine, options: ServerOptions, limits: Limits, tools: Sequ
                 engine=info.name,
                 context_length=limits.context_length,
                 max_sequences=info.max_sequences,
-                binding=binding_of(codec, engine.tokenizer, binding),
+                binding=binding_of(codec, tokenizer, binding),
                 description=info.description if adapter is None else {**info.description, "adapter": adapter},
-                vocab_size=engine.tokenizer.vocab_size,
+                vocab_size=0 if tokenizer is None else tokenizer.vocab_size,
                 scripted_only=scripted_only,
             )
             for name, adapter in model_names(info).items()
         ),
         capabilities=frozenset(capabilities),
+        emulated=elsewhere,
+        unit=Unit.PIECE if elsewhere else Unit.TOKEN,
         limits=limits,
         server_limits=ServerLimits(
             max_message_bytes=options.limits.max_message_bytes,

@@ -11,11 +11,14 @@ import grpc
 
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import ContextLengthError, Engine, EngineError
+from asynclm.engine.hosted import HostedModel, hosted
+from asynclm.engine.hosted_loop import HostedLoop
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import SessionRequest
-from asynclm.engine.script import SCRIPT_PREFIX, ScriptStore
+from asynclm.engine.script import SCRIPT_PREFIX, Script, ScriptStore, step_ids
 from asynclm.server.attachment import Attachment
 from asynclm.server.describe import describe
+from asynclm.server.hosted_preparation import HostedPreparation
 from asynclm.server.kept_events import KeepLimits
 from asynclm.server.metrics import Family, families
 from asynclm.server.options import ServerOptions
@@ -44,7 +47,7 @@ class SessionHub:
         tools: the server's own tools.
     """
 
-    def __init__(self, engine: Engine, options: ServerOptions, tools: ToolSet) -> None:
+    def __init__(self, engine: Engine | HostedModel, options: ServerOptions, tools: ToolSet) -> None:
         self.engine = engine
         self.options = options
         self.scripts = ScriptStore(max_scripts=options.limits.max_scripts)
@@ -55,7 +58,7 @@ class SessionHub:
             tell=lambda session_id, held: self.loop.post(session_id, held),
         )
         self.tool_host = LocalToolHost(tools, max_concurrency=options.limits.max_concurrent_tools)
-        self.loop = EngineLoop(self.tool_host)
+        self.loop = HostedLoop(self.tool_host) if hosted(engine) else EngineLoop(self.tool_host)
         self.tool_host.connect(self.loop.post)
         self.streams = Streams(self.registry, self.loop, options.resume_grace_s)
         self.draining = False
@@ -63,9 +66,8 @@ class SessionHub:
             options.session_limits,
             context_length=min(options.session_limits.context_length, engine.info.context_length),
         )
-        self._preparation = Preparation(
-            engine, options, self.session_limits, self.scripts, self.own_tools, self.tool_host.durations
-        )
+        prepares = (options, self.session_limits, self.scripts, self.own_tools, self.tool_host.durations)
+        self._preparation = HostedPreparation(engine, *prepares) if hosted(engine) else Preparation(engine, *prepares)
 
     @property
     def own_tools(self) -> tuple[ToolSpec, ...]:
@@ -79,6 +81,17 @@ class SessionHub:
     def metrics(self) -> tuple[Family, ...]:
         """What this server measures, as it stands; may be called from any thread."""
         return families(self.loop.snapshot(), self.engine.stats())
+
+    async def load(self, script: Script) -> list[int]:
+        """Loads a script; the number of units of each of its steps [SCR-003].
+
+        Raises:
+            ScriptError: there is no room for another, or the engine cannot play it.
+        """
+        self.scripts.load(script)
+        if hosted(self.engine):
+            return await self.engine.load(script)
+        return [len(step_ids(step, self.engine.codec)) for step in script.steps]
 
     def start(self) -> None:
         """Starts the engine's thread."""
@@ -119,7 +132,7 @@ class SessionHub:
             sink=record.stream.sink,
             script=ready.script,
             adapter=ready.adapter,
-            manual_clock=ready.script is not None and not ready.weights,
+            manual_clock=ready.manual_clock,
         )
         try:
             await self._open_in_loop(request)

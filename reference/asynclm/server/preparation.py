@@ -21,7 +21,7 @@ from asynclm.prompt.build import with_section
 from asynclm.prompt.encode import encode_prompt
 from asynclm.prompt.instructions import system_section, tool_section
 from asynclm.prompt.template import CmlPart, Part, TextPart
-from asynclm.server.options import ServerOptions
+from asynclm.server.options import ServerLimits, ServerOptions
 from asynclm.session.config import Constraints, Limits, SessionConfig
 from asynclm.tools.durations import UsualDurations
 from asynclm.wire.errors import (
@@ -49,6 +49,7 @@ class Prepared:
         prompt_ids: the whole prompt.
         config: its settings.
         constraint: its masks.
+        manual_clock: its time moves by `Advance` only.
     """
 
     engine: Engine
@@ -58,6 +59,7 @@ class Prepared:
     prompt_ids: tuple[int, ...]
     config: SessionConfig
     constraint: Constraint
+    manual_clock: bool
 
 
 class Preparation:
@@ -100,13 +102,13 @@ class Preparation:
             FieldError: a field is not allowed.
             StatusError: the model is unknown.
         """
-        self._check_size(start)
+        check_size(start, self._options.limits)
         engine, script, weights, adapter = self._resolve_model(start.model)
         tools = start.offered(self._own_tools)
         _check_copies(start, tools)
         limits = start.limits_in_force(self._limits)
         prompt_ids = await asyncio.to_thread(_encode_prompt, start, tools, engine)
-        _check_prompt(len(prompt_ids), limits, start)
+        check_prompt(len(prompt_ids), limits, start)
         constraints = _constraints(start)
         constraint = await asyncio.to_thread(_compile, constraints, start, tools, engine)
         # Not before: what a tool took is no part of the prompt, which must be the same every time.
@@ -114,22 +116,8 @@ class Preparation:
         config = start.session_config(
             tools=timed, limits=limits, prompt_tokens=len(prompt_ids), constraints=constraints
         )
-        return Prepared(engine, script, weights, adapter, tuple(prompt_ids), config, constraint)
-
-    def _check_size(self, start: StartRequest) -> None:
-        limits = self._options.limits
-        if len(start.tools) > limits.max_tools:
-            message = f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed"
-            raise FieldError("start.tools", message, BAD_TOOL)
-        size = sum(
-            len((p.text if isinstance(p, TextPart) else p.cml).encode("utf-8", "surrogatepass"))
-            for m in start.messages
-            for p in m.parts
-        )
-        if size > limits.max_prompt_bytes:
-            raise FieldError(
-                "start.messages", f"has {size} bytes of text; at most {limits.max_prompt_bytes} are allowed"
-            )
+        manual = script is not None and not weights
+        return Prepared(engine, script, weights, adapter, tuple(prompt_ids), config, constraint, manual)
 
     def _resolve_model(self, model: str | None) -> tuple[Engine, Script | None, bool, str | None]:
         name = model or self._engine.info.model
@@ -153,6 +141,24 @@ class Preparation:
         return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
 
 
+def check_size(start: StartRequest, limits: ServerLimits) -> None:
+    """Refuses more tools, or more text, than the server takes.
+
+    Raises:
+        FieldError: there are too many.
+    """
+    if len(start.tools) > limits.max_tools:
+        message = f"has {len(start.tools)} tools; at most {limits.max_tools} are allowed"
+        raise FieldError("start.tools", message, BAD_TOOL)
+    size = sum(
+        len((p.text if isinstance(p, TextPart) else p.cml).encode("utf-8", "surrogatepass"))
+        for m in start.messages
+        for p in m.parts
+    )
+    if size > limits.max_prompt_bytes:
+        raise FieldError("start.messages", f"has {size} bytes of text; at most {limits.max_prompt_bytes} are allowed")
+
+
 def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engine) -> list[int]:
     if start.prompt_ids is not None:
         vocab = engine.tokenizer.vocab_size
@@ -163,7 +169,7 @@ def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engin
                 )
         return list(start.prompt_ids)
     _check_cml(start)
-    messages = with_section(start.messages, _section(start, tools))
+    messages = with_section(start.messages, instructions_section(start, tools))
     try:
         segments = engine.template.render(messages)
         return encode_prompt(segments, engine.tokenizer, engine.codec, start.body_language)
@@ -184,7 +190,12 @@ def _check_cml(start: StartRequest) -> None:
                 raise FieldError(field, f"is not well formed at character {error.offset}: {error}", BAD_CML) from None
 
 
-def _check_prompt(length: int, limits: Limits, start: StartRequest) -> None:
+def check_prompt(length: int, limits: Limits, start: StartRequest) -> None:
+    """Refuses a prompt that leaves no room for an answer.
+
+    Raises:
+        FieldError: it is too long.
+    """
     if length >= limits.context_length:
         field = "start.messages" if start.prompt_ids is None else "start.prompt_ids"
         raise FieldError(
@@ -226,7 +237,8 @@ def _constraints(start: StartRequest) -> Constraints:
         ) from None
 
 
-def _section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:
+def instructions_section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:
+    """What is written into the prompt beside the messages."""
     if start.instructions is Instructions.FULL:
         return system_section(tools, start.mode, start.body_language)
     if start.instructions is Instructions.TOOLS and tools:

@@ -8,7 +8,7 @@ import grpc
 
 from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
 from asynclm.engine.loop import SessionNotFoundError
-from asynclm.engine.script import ScriptError, step_ids
+from asynclm.engine.script import ScriptError
 from asynclm.server.context import Context
 from asynclm.server.hub import SessionHub
 from asynclm.wire.errors import FieldError, StatusError, abort, field_fault, session_not_found
@@ -30,13 +30,12 @@ class ScriptedModelService(scripted_model_pb2_grpc.ScriptedModelServicer):
             if len(request.steps) > most:
                 raise FieldError("steps", f"has {len(request.steps)} entries; at most {most} are allowed")
             script = script_from_pb(request)
-            self._hub.scripts.load(script)
+            units = await self._hub.load(script)
         except FieldError as error:
             await abort(context, field_fault(error))
         except ScriptError as error:
             await abort(context, StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), "TOO_MANY_SCRIPTS"))
-        codec = self._hub.engine.codec
-        return scripted_model_pb2.LoadScriptResponse(ids_per_step=[len(step_ids(s, codec)) for s in script.steps])
+        return scripted_model_pb2.LoadScriptResponse(ids_per_step=units)
 
     async def Advance(  # noqa: N802
         self, request: scripted_model_pb2.AdvanceRequest, context: Context

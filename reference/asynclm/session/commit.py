@@ -55,7 +55,8 @@ class Committer:
             core.injected += length
             injected += ids
         if reports:
-            core.out.add(Phase.COMMITTED, Inject(ids=tuple(injected)))
+            committed = tuple(report for report in reports if isinstance(report, InterruptCommitted))
+            core.out.add(Phase.COMMITTED, Inject(ids=tuple(injected), interrupts=committed))
             for report in reports:
                 core.out.add(Phase.COMMITTED, report)
             self._hold.committed()

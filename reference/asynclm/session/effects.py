@@ -316,9 +316,15 @@ Report = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject:
-    """Append these ids to the running sequence; the next decode step prefills them and samples on."""
+    """Append interrupts to the running sequence; the next decode step prefills them and samples on.
+
+    Attributes:
+        ids: all their ids, in order; empty in PIECE units.
+        interrupts: what they say, for engines that spell them themselves.
+    """
 
     ids: tuple[int, ...]
+    interrupts: tuple[InterruptCommitted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ class TokenSampled:
     Attributes:
         token_id: the id; -1 for a piece.
         piece: the text of a piece (text form only), else None.
+        ends: the model's answer ends with this piece (text form only), which is an empty one [WIRE-076].
         logprob: its log-probability, if asked for.
         rank: its place among all tokens by log-probability, from 1; beside `logprob`.
         top: the most probable tokens, as many as were asked for.
@@ -40,6 +41,7 @@ class TokenSampled:
 
     token_id: int = -1
     piece: str | None = None
+    ends: bool = False
     logprob: float | None = None
     rank: int | None = None
     top: tuple[TokenLogprob, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, cast, runtime_checkable
 
-from asynclm.cml.codec import Codec, Item
+from asynclm.cml.codec import EOS, Codec, Item
 from asynclm.cml.control import Control
 from asynclm.cml.parser import BlockParser, ParseEvent
 from asynclm.session.config import SessionConfig, Unit
@@ -75,6 +75,9 @@ class Reader:
         items = cast(PieceDecoder, self._decoder).feed_text(event.piece)
         if any(not isinstance(item, str) for item in items[:-1]):
             raise LocalProtocolError("a piece goes on after a control word; cut pieces at control words [WIRE-074]")
+        if event.ends:
+            held = self._decoder.flush()
+            return (*items, held, EOS) if held else (*items, EOS)
         return items
 
     def _look_for_stops(self, items: tuple[Item, ...], stops: StopStrings) -> tuple[Item, ...]:

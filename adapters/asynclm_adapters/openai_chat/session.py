@@ -1,0 +1,297 @@
+"""One session on a chat-completions endpoint: a request that streams, begun anew where the context changes."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import openai
+
+from asynclm.cml.control import Control
+from asynclm.cml.text_form import TextCodec
+from asynclm.engine.base import EngineInfo, SamplingParams, SequenceId
+from asynclm.engine.hosted import Arrival, Ended, Piece
+from asynclm.session.effects import InterruptCommitted
+from asynclm.session.state import FinishReason
+from asynclm_adapters.openai_chat.cutting import Cutter
+from asynclm_adapters.openai_chat.script import ScriptPlay
+from asynclm_adapters.openai_chat.transcript import DELIVER_TOOL, Transcript
+from asynclm_adapters.openai_chat.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+SEQUENCE = SequenceId(0)
+
+
+@dataclass
+class Account:
+    """What a session has cost.
+
+    Attributes:
+        requests: that were sent.
+        prompt_tokens: of all of them, as the endpoint says.
+        cached_tokens: of those, found in its cache.
+        completion_tokens: as it says, for requests that came to their end.
+        discarded_pieces: that arrived and were no part of the context.
+        first_token_ms: of each request.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    discarded_pieces: int = 0
+    first_token_ms: list[float] = field(default_factory=list)
+
+
+class ChatSession:
+    """A `HostedSession` (asynclm.engine.hosted) over chat completions.
+
+    What arrives is buffered until the loop takes it; only what was taken is part of the context. An interrupt closes
+    the request that streams, and the next one is sent with the text so far and the interrupt behind it.
+
+    Args:
+        upstream: the endpoint.
+        info: what the model is served as.
+        transcript: the prompt, and from here on all that follows.
+        sampling: how tokens are chosen.
+        script: the play of a script that speaks for the model, or None.
+    """
+
+    codec = TextCodec()
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        info: EngineInfo,
+        transcript: Transcript,
+        sampling: SamplingParams,
+        *,
+        script: ScriptPlay | None = None,
+    ) -> None:
+        self.info = info
+        self.account = Account()
+        self._upstream = upstream
+        self._transcript = transcript
+        self._sampling = sampling
+        self._script = script
+        self._lock = threading.Lock()  # guards what follows
+        self._arrivals: collections.deque[Arrival] = collections.deque()
+        self._request: Future[None] | None = None
+        self._number = 0
+        self._taken_characters = 0
+        self._ends = 0
+        self._ended = False
+        self._arrived: Callable[[], None] = lambda: None
+
+    # --- on the loop's thread --------------------------------------------------------------------------------
+
+    def open(self, prompt_ids: Sequence[int], sampling: SamplingParams, *, adapter: str | None = None) -> SequenceId:
+        """Nothing is asked before a step is wanted."""
+        return SEQUENCE
+
+    def listen(self, arrived: Callable[[], None]) -> None:
+        """Sets what is called when there is something to take again."""
+        self._arrived = arrived
+
+    def cached_tokens(self, sequence: SequenceId) -> int:
+        """As the endpoint has said so far."""
+        return self.account.cached_tokens
+
+    def give_way(self) -> None:
+        """No step ever runs here."""
+
+    def want(self) -> None:
+        """Sends a request unless one streams, or everything has been said."""
+        with self._lock:
+            if self._request is None and not self._ended and not self._arrivals:
+                self._number += 1
+                self._request = self._upstream.start(
+                    self._ask(self._number, self._transcript.request(), self._taken_characters)
+                )
+
+    @property
+    def available(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._arrivals)
+
+    def take(self) -> Arrival | None:
+        """The next piece; it is part of the context from now on."""
+        with self._lock:
+            arrival = self._arrivals.popleft() if self._arrivals else None
+            match arrival:
+                case Piece(text):
+                    self._transcript.say(text)
+                    self._taken_characters += len(text)
+                case Ended():
+                    self._ended = True
+                    self._ends += 1
+            return arrival
+
+    def interrupt(self, interrupts: Sequence[InterruptCommitted]) -> None:
+        """Closes the request that streams; the next one has the interrupts."""
+        self._stop()
+        with self._lock:
+            self._transcript.interrupt(interrupts)
+            self._ended = False
+
+    def cut(self, *, forged: bool) -> None:
+        """Closes the request that streams; a forged `[INTR]` leaves the context [CML-064]."""
+        self._stop()
+        if forged:
+            with self._lock:
+                self._transcript.take_back(Control.INTR.value)
+
+    def suspend(self, sequence: SequenceId, expected_wait_ms: int | None) -> None:
+        """Whatever the model goes on to say behind a trap is not heard."""
+        self._stop()
+
+    def resume(self, sequence: SequenceId) -> None:
+        """The next step asks anew."""
+
+    def close(self, sequence: SequenceId) -> None:
+        """The session is over."""
+        self._stop()
+
+    def _stop(self) -> None:
+        with self._lock:
+            request, self._request = self._request, None
+            self._number += 1
+            self.account.discarded_pieces += sum(isinstance(arrival, Piece) for arrival in self._arrivals)
+            self._arrivals.clear()
+        if request is not None:
+            request.cancel()
+
+    # --- on the upstream's thread ----------------------------------------------------------------------------
+
+    async def _ask(self, number: int, messages: list[dict[str, Any]], position: int) -> None:
+        """One request, and those that take its place where a stream breaks off."""
+        for attempt in range(self._upstream.options.retries + 1):
+            try:
+                ended = await self._stream(number, messages, position)
+            except asyncio.CancelledError:
+                raise
+            except openai.OpenAIError as error:
+                if attempt == self._upstream.options.retries or not _passes(error):
+                    self._put(number, Ended(FinishReason.ENGINE_ERROR, _told(error)))
+                    return
+                await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
+            except Exception as error:
+                log.exception("a request to the endpoint failed", exc_info=error)
+                self._put(number, Ended(FinishReason.ENGINE_ERROR, "the endpoint's answer could not be read"))
+                return
+            else:
+                self._put(number, ended)
+                return
+            # What was heard of a stream that broke off stays: the next request goes on from there.
+            with self._lock:
+                if number != self._number:
+                    return
+                heard = "".join(arrival.text for arrival in self._arrivals if isinstance(arrival, Piece))
+                messages = _going_on(self._transcript.request(), heard)
+                position = self._taken_characters + len(heard)
+
+    async def _stream(self, number: int, messages: list[dict[str, Any]], position: int) -> Ended:
+        began = time.monotonic()
+        self.account.requests += 1
+        cutter = Cutter()
+        finish: str | None = None
+        if self._script is not None:
+            await self._script.stand_at(position, self._ends)
+        async with asyncio.timeout(None) as limit:
+            stream = await self._upstream.client.chat.completions.create(**self._arguments(messages))
+            try:
+                first = True
+                async for chunk in stream:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._upstream.options.stall_s)
+                    self._count(chunk.usage)
+                    if not chunk.choices:
+                        continue
+                    choice = chunk.choices[0]
+                    if choice.delta.content:
+                        if first:
+                            self.account.first_token_ms.append((time.monotonic() - began) * 1000)
+                            first = False
+                        for piece in cutter.cut(choice.delta.content):
+                            self._put(number, Piece(piece))
+                    finish = choice.finish_reason or finish
+            finally:
+                await stream.close()
+        return _ended(finish)
+
+    def _arguments(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": self._upstream.options.model if self._script is None else self._script.model,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": self._sampling.temperature,
+            "top_p": self._sampling.top_p,
+            "seed": self._sampling.seed,
+            "presence_penalty": self._sampling.presence_penalty,
+            "frequency_penalty": self._sampling.frequency_penalty,
+        }
+        if self._transcript.uses_tools:
+            arguments |= {"tools": [DELIVER_TOOL], "tool_choice": "none"}
+        if self._script is not None:
+            arguments["extra_headers"] = self._script.headers
+        return arguments
+
+    def _count(self, usage: Any) -> None:
+        if usage is None:
+            return
+        self.account.prompt_tokens += usage.prompt_tokens or 0
+        self.account.completion_tokens += usage.completion_tokens or 0
+        details = usage.prompt_tokens_details
+        self.account.cached_tokens += (details.cached_tokens or 0) if details is not None else 0
+
+    def _put(self, number: int, arrival: Arrival) -> None:
+        with self._lock:
+            if number != self._number:
+                self.account.discarded_pieces += isinstance(arrival, Piece)
+                return
+            self._arrivals.append(arrival)
+            if isinstance(arrival, Ended):
+                self._request = None
+        self._arrived()
+
+
+def _ended(finish: str | None) -> Ended:
+    match finish:
+        case "stop" | None:
+            return Ended()
+        case "length":
+            return Ended(FinishReason.LENGTH, "the endpoint ended the answer at its own limit of tokens")
+        case "content_filter":
+            return Ended(FinishReason.ENGINE_ERROR, "the endpoint's content filter ended the answer")
+    return Ended(FinishReason.ENGINE_ERROR, f"the endpoint ended the answer with {finish[:60]!r}")
+
+
+def _going_on(messages: list[dict[str, Any]], heard: str) -> list[dict[str, Any]]:
+    """The messages with what was heard behind what was taken."""
+    if not heard:
+        return messages
+    last = messages[-1]
+    if last["role"] == "assistant" and "tool_calls" not in last:
+        return [*messages[:-1], {**last, "content": (last["content"] or "") + heard}]
+    return [*messages, {"role": "assistant", "content": heard}]
+
+
+def _passes(error: openai.OpenAIError) -> bool:
+    """Whether it can go better the next time; a fault within a stream has no status of its own."""
+    passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+    return isinstance(error, passing) or type(error) is openai.APIError
+
+
+def _told(error: openai.OpenAIError) -> str:
+    """What a client is told of a fault of the endpoint."""
+    if isinstance(error, openai.APIStatusError):
+        return f"the endpoint answered {error.status_code}: {error.message[:300]}"
+    return f"the endpoint cannot be reached: {str(error)[:300]}"

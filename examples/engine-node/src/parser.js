@@ -149,7 +149,7 @@ const TRAP_TOKEN = /[ \t\r\n]*([A-Za-z0-9_.]+|.)/gsu;
 const SECONDS = /^([0-9]{1,6})(?:\.([0-9]{1,3}))?$/;
 const NO_IDS = new Set([undefined, ',', 'all', 'any', 'within']);
 
-/** Reads the condition of a trap, without white space around it, from left to right: its first fault names it [CML-068]. */
+/** Reads a condition, without white space around it, from left to right: its first fault names it [CML-068]. */
 function readTrap(text) {
   const bad = new Malformed('bad_trap', `${cut(text)} is no condition: [all|any] id, … [within seconds]`);
   const tokens = Array.from(text.matchAll(TRAP_TOKEN), ([, token]) => token);

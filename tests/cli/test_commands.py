@@ -78,7 +78,7 @@ def test_a_wrong_option_is_a_usage_error(cli: CliRunner) -> None:
         (["run", "hi", "--temperature", "9"], 2, "--temperature is 9.0; allowed: 0 to 5"),
         (["run", "hi", "--top-p", "0"], 2, "--top-p is 0.0; allowed: above 0, up to 1"),
         (["run", "hi", "--repetition-penalty", "0"], 2, "--repetition-penalty is 0.0; allowed: above 0, up to 10"),
-        (["run", "hi", "--engine", "warp"], 2, "--engine is 'warp'; allowed: scripted, torch"),
+        (["run", "hi", "--engine", "warp"], 2, "--engine is 'warp'; allowed: openai, scripted, torch"),
         (["run", "hi", "--target", "nowhere"], 2, "target 'nowhere': give host:port"),
         (["run", "hi", "--target", "127.0.0.1:1"], 3, "127.0.0.1:1: "),
         (["info", "127.0.0.1:1"], 3, "127.0.0.1:1: "),

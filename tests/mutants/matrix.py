@@ -32,6 +32,8 @@ START_S = 60.0
 CASES_AT_ONCE = 8
 MUTANTS_AT_ONCE = 2
 PROFILE = "full"
+COMMON = frozenset({"session-basics", "ends", "safe-points"})
+"""Files of cases that are run against every mutant: what is watched on all streams shows in them."""
 
 Result = results_pb2.CaseResult
 
@@ -99,9 +101,13 @@ def _is(result: Result, pattern: str) -> bool:
 
 
 def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
-    """The cases that verify a requirement which a mutant breaks."""
+    """The cases that verify a requirement which a mutant breaks, and those of `COMMON`."""
     violates = set(mutant.violates)
-    return tuple(case for case in cases if not violates.isdisjoint(case.message.verifies))
+    return tuple(
+        case
+        for case in cases
+        if case.name.partition("/")[0] in COMMON or not violates.isdisjoint(case.message.verifies)
+    )
 
 
 async def run_cases(name: str, cases: Sequence[Case]) -> tuple[tuple[Result, ...], str]:

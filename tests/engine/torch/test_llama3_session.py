@@ -111,7 +111,8 @@ async def test_random_weights_speak_valid_cml(llm: AsyncLM, engine: Engine) -> N
     assert {report.function for report in dispatched} <= {"forecast", "clock", "cml.cancel"}
     answered = [row for row in finished.calls if row.function == "clock"]
     assert len(answered) >= 2
-    assert all(row.result is Result.OK for row in answered)
+    unanswered = {Result.NONE} if cut_off else set()  # the last may have been called just before the end
+    assert {row.result for row in answered} <= {Result.OK, *unanswered}
     users = [r for r in reports if isinstance(r, InterruptCommitted) and r.source == "@user"]
     assert [(r.payload, r.number) for r in users] == [("Only Rome, please.", accepted.number)]
 

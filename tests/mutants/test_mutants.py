@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from tests.mutants.matrix import Finding, cases_about, examine_all, run_cases
@@ -79,3 +81,8 @@ def test_the_server_as_it_is_passes_the_same_cases() -> None:
     assert not gone
     failed = [result.case for result in results if result.verdict == results_pb2.VERDICT_FAIL]
     assert not failed
+
+
+def test_the_table_lists_every_mutant() -> None:
+    table = (Path(__file__).parents[2] / "conformance" / "docs" / "mutants.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == MUTANTS.keys()

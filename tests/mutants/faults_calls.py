@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from tests.mutants.mutant import mutant, replaces, reports
+from tests.mutants.mutant import mutant, puts, replaces, reports
 
 from asynclm.cml import toolspec
 from asynclm.cml.control import Status
@@ -42,7 +42,7 @@ def malformed_blocks_take_no_index():
 @mutant(violates=["CALL-002", "CML-066", "CALL-023", "ERR-020"])
 def ids_of_malformed_blocks_are_lost():
     """The id of a malformed call block is not read."""
-    BlockParser.open_id = property(lambda self: None)
+    puts(BlockParser, "open_id", property(lambda self: None))
 
 
 @mutant(violates=["CALL-003", "CALL-004"])
@@ -93,7 +93,7 @@ def dispatches_at_the_trap():
     class Renamed:
         SYNC_PARALLEL = ExecutionMode.ASYNC
 
-    desk.ExecutionMode = Renamed  # the mode in which a call is not released at its [END]
+    puts(desk, "ExecutionMode", Renamed)  # the mode in which a call is not released at its [END]
 
     @replaces(Waits, "enter")
     def _(original, self, trap, *, implicit):
@@ -174,13 +174,15 @@ def time_outs_have_no_bound():
 @mutant(violates=["CALL-020"])
 def references_are_judged_before_limits():
     """A call over a limit that also has a bad reference fails as dependency."""
-    CallDesk._over_limit, CallDesk._bad_reference = CallDesk._bad_reference, CallDesk._over_limit
+    over_limit, bad_reference = CallDesk._over_limit, CallDesk._bad_reference
+    puts(CallDesk, "_over_limit", bad_reference)
+    puts(CallDesk, "_bad_reference", over_limit)
 
 
 @mutant(violates=["CALL-021", "ERR-030"])
 def arguments_are_not_checked():
     """A call is dispatched whatever its tool's schema says of the arguments."""
-    arguments.violation = lambda tool, text: None
+    puts(arguments, "violation", lambda tool, text: None)
 
 
 @mutant(violates=["CALL-021"])
@@ -219,7 +221,7 @@ def any_number_of_calls_is_pending():
 @mutant(violates=["CALL-025"])
 def arguments_of_any_size():
     """max_argument_bytes is not looked at for literals."""
-    arguments.literal_bytes = lambda invocation: 0
+    puts(arguments, "literal_bytes", lambda invocation: 0)
 
 
 @mutant(violates=["CALL-060", "ERR-020"])

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import re
 
-from tests.mutants.mutant import mutant, replaces
+from tests.mutants.mutant import mutant, puts, replaces
 
 from asynclm.cml import binding, bodies, ids, literals, parser, traps
 from asynclm.cml.binding import TokenCodec
@@ -79,19 +79,19 @@ def bodies_begin_at_once():
 @mutant(violates=["CML-010", "CALL-005"])
 def ids_of_any_letters():
     """An id may have letters of any script."""
-    ids.NAME = re.compile(r"[^\W\d]\w{0,63}")
+    puts(ids, "NAME", re.compile(r"[^\W\d]\w{0,63}"))
 
 
 @mutant(violates=["CML-010", "CALL-005"])
 def ids_of_any_length():
     """An id may be longer than 64 characters."""
-    ids.NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+    puts(ids, "NAME", re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII))
 
 
 @mutant(violates=["CML-012", "CALL-005"])
 def reserved_words_are_ids():
     """A reserved word is taken as the id of a call."""
-    ids.RESERVED_IDS = frozenset()
+    puts(ids, "RESERVED_IDS", frozenset())
 
 
 # --- bodies ------------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def single_quotes_are_refused():
 @mutant(violates=["CML-022", "CML-032"])
 def python_words_are_refused():
     """True, False and None are not read as literals."""
-    bodies._WORD_LITERALS = {word: Literal(word) for word in ("true", "false", "null")}
+    puts(bodies, "_WORD_LITERALS", {word: Literal(word) for word in ("true", "false", "null")})
 
 
 @mutant(violates=["CML-023"])
@@ -138,7 +138,7 @@ def positional_arguments_stand_anywhere():
 @mutant(violates=["CML-026"])
 def last_key_wins():
     """Of a key that stands twice in an object, the last counts."""
-    literals._DECODER = json.JSONDecoder(parse_int=literals._int, parse_float=literals._float)
+    puts(literals, "_DECODER", json.JSONDecoder(parse_int=literals._int, parse_float=literals._float))
 
 
 @mutant(violates=["CML-026"])

@@ -6,7 +6,7 @@ import dataclasses
 import json
 
 import grpc
-from tests.mutants.mutant import mutant, replaces
+from tests.mutants.mutant import mutant, puts, replaces
 
 from asynclm.server import inference, preparation
 from asynclm.session import arguments
@@ -38,19 +38,20 @@ def statuses_without_reasons():
 @mutant(violates=["ERR-004"])
 def reasons_of_another_domain():
     """The reasons of statuses have another domain."""
-    errors.DOMAIN = "asynclm.example"
+    puts(errors, "DOMAIN", "asynclm.example")
 
 
 @mutant(violates=["ERR-004", "ERR-043"])
 def long_prompts_are_bad_fields():
     """A prompt over the context length is refused with another reason."""
-    preparation.PROMPT_TOO_LONG = "BAD_FIELD"
+    puts(preparation, "PROMPT_TOO_LONG", "BAD_FIELD")
 
 
 @mutant(violates=["ERR-004", "WIRE-034", "WIRE-010", "WIRE-038", "WIRE-039"])
 def misplaced_events_are_bad_fields():
     """A client event out of place is refused with another reason."""
-    inference.BAD_EVENT = client_events.BAD_EVENT = "BAD_FIELD"
+    puts(inference, "BAD_EVENT", "BAD_FIELD")
+    puts(client_events, "BAD_EVENT", "BAD_FIELD")
 
 
 @mutant(violates=["ERR-002"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
-from tests.mutants.mutant import mutant, replaces, reports
+from tests.mutants.mutant import mutant, puts, replaces, reports
 
 from asynclm.cml.control import Status
 from asynclm.session import desk, inbound
@@ -85,7 +85,7 @@ def clients_speak_as_runtime():
 @mutant(violates=["INT-012", "INT-011"])
 def clients_decide_time_outs():
     """A client may end its call with the status timeout or cancelled."""
-    inbound._ENGINES_OWN = ()
+    puts(inbound, "_ENGINES_OWN", ())
 
 
 @mutant(violates=["INT-013"])
@@ -240,7 +240,7 @@ def when_idle_never_comes():
 @mutant(violates=["INT-032", "SES-043", "SES-048", "TRAP-014", "TRAP-015"])
 def silent_wakes():
     """A SILENT interrupt ends traps, DRAINING and IDLE."""
-    Accepted.wakes = property(lambda self: True)
+    puts(Accepted, "wakes", property(lambda self: True))
 
 
 @mutant(violates=["INT-033"])
@@ -253,7 +253,7 @@ def silent_results_resolve_late():
         waits = interrupt is not None and interrupt.token_index is None and interrupt.reason is None
         return resolved(self) and not (waits and interrupt.scheduling is Scheduling.SILENT)
 
-    CallRecord.resolved = property(late)
+    puts(CallRecord, "resolved", property(late))
 
 
 # --- order and batches -------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def injected_tokens_count_against_length():
         finally:
             self._core.sampled -= self._core.injected
 
-    Stream._spent = property(counted)
+    puts(Stream, "_spent", property(counted))
 
 
 @mutant(violates=["INT-046", "WIRE-070"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import mutant, replaces
+from tests.mutants.mutant import mutant, puts, replaces
 
 from asynclm.engine import base
 from asynclm.server import preparation
@@ -35,7 +35,7 @@ def limits_of_started_are_the_servers():
 @mutant(violates=["LIM-006"])
 def payloads_are_counted_in_characters():
     """The size of a payload is counted in characters."""
-    inbound.payload_bytes = len
+    puts(inbound, "payload_bytes", len)
 
 
 @mutant(violates=["LIM-001", "ERR-032", "INT-022", "CALL-053"])
@@ -59,25 +59,26 @@ def queues_of_any_length():
 @mutant(violates=["LIM-008"])
 def everything_queued_counts():
     """Results count against max_queued."""
-    Accepted.refusable = property(lambda self: True)
+    puts(Accepted, "refusable", property(lambda self: True))
 
 
 @mutant(violates=["LIM-007"])
 def payloads_of_any_depth():
     """JSON in a payload may be nested to any depth."""
-    payloads.MAX_DEPTH = 10_000
+    puts(payloads, "MAX_DEPTH", 10_000)
 
 
 @mutant(violates=["LIM-007"])
 def schemas_of_any_depth():
     """A tool's schema may be nested to any depth."""
-    tools.MAX_DEPTH = 10_000
+    puts(tools, "MAX_DEPTH", 10_000)
 
 
 @mutant(violates=["LIM-010"])
 def any_number_of_labels():
     """A session may have any number of labels, of any size."""
-    start.MAX_LABELS = start.MAX_LABEL_BYTES = 1 << 30
+    puts(start, "MAX_LABELS", 1 << 30)
+    puts(start, "MAX_LABEL_BYTES", 1 << 30)
 
 
 @mutant(violates=["LIM-015"])
@@ -92,13 +93,13 @@ def stop_strings_of_any_kind():
 @mutant(violates=["LIM-016"])
 def any_number_of_top_logprobs():
     """top_logprobs is not bounded."""
-    base.MAX_TOP_LOGPROBS = 1 << 20
+    puts(base, "MAX_TOP_LOGPROBS", 1 << 20)
 
 
 @mutant(violates=["ERR-043"])
 def prompts_of_any_length():
     """A prompt over the context length is taken."""
 
-    @replaces(preparation, "_check_prompt")
+    @replaces(preparation, "check_prompt")
     def _(original, length, limits, request):
         return None

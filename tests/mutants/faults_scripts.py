@@ -11,7 +11,7 @@ from asynclm.engine.carrier import Carrier
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.planning import Planner
 from asynclm.engine.script import Script, ScriptStore, ScriptText
-from asynclm.server import scripts
+from asynclm.server import hub, scripts
 from asynclm.server.hub import SessionHub
 from asynclm.session.effects import Inject
 from asynclm.session.events import StepMasked, StreamEnded
@@ -35,7 +35,7 @@ def text_pieces_are_stripped():
 def steps_are_counted_in_characters():
     """LoadScript counts the characters of a text piece."""
 
-    @replaces(scripts, "step_ids")
+    @replaces(hub, "step_ids")
     def _(original, step, codec):
         return tuple(step.text) if isinstance(step, ScriptText) else original(step, codec)
 

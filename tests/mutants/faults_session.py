@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.mutants.mutant import mutant, replaces, reports
+from tests.mutants.mutant import mutant, puts, replaces, reports
 
 from asynclm.session import machine, mask, traps
 from asynclm.session.calls import CallRecord
@@ -171,7 +171,7 @@ def length_is_one_too_many():
         finally:
             self._max_new_tokens -= 1
 
-    Stream._spent = property(later)
+    puts(Stream, "_spent", property(later))
 
 
 @mutant(violates=["SES-077"])
@@ -276,9 +276,12 @@ def pause_stops_nothing():
 def ledger_misses_anonymous_calls():
     """The ledger has no rows for anonymous calls."""
     ledger = Core.ledger.fget
-    Core.ledger = property(
-        lambda self: Ledger(tuple(row for row in ledger(self).calls if row.id is not None), ledger(self).interrupts)
-    )
+
+    def named(self):
+        whole = ledger(self)
+        return Ledger(tuple(row for row in whole.calls if row.id is not None), whole.interrupts)
+
+    puts(Core, "ledger", property(named))
 
 
 @mutant(violates=["SES-074", "SES-090"])
@@ -339,7 +342,7 @@ def usage_counts_injected_as_sampled():
             counted, sampled_tokens=counted.sampled_tokens + counted.injected_tokens, injected_tokens=0
         )
 
-    Core.usage = property(summed)
+    puts(Core, "usage", property(summed))
 
 
 # --- modes -------------------------------------------------------------------------------------------------------
@@ -364,7 +367,7 @@ def sync_parallel_dispatches_at_once():
 @mutant(violates=["SES-063"])
 def sync_parallel_traps_end_early():
     """With SYNC_PARALLEL, a trap ends when its own condition holds."""
-    traps._must_wait_for_all = lambda core: False
+    puts(traps, "_must_wait_for_all", lambda core: False)
 
 
 # --- stop strings ------------------------------------------------------------------------------------------------
@@ -406,4 +409,4 @@ def length_beats_the_stop_string():
 @mutant(violates=["SES-101"])
 def stop_strings_are_not_held_back():
     """What may be the beginning of a stop string does not keep interrupts waiting."""
-    StopStrings.pending = property(lambda self: False)
+    puts(StopStrings, "pending", property(lambda self: False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.mutants.mutant import mutant, replaces, reports
+from tests.mutants.mutant import mutant, puts, replaces, reports
 
 from asynclm.cml.blocks import Trap
 from asynclm.cml.control import Quantifier, Status
@@ -94,19 +94,19 @@ def trap_all_ends_with_the_first():
 @mutant(violates=["TRAP-015"])
 def people_end_no_traps_on_ids():
     """A message of the user does not end a trap on ids."""
-    Accepted.speaks = property(lambda self: False)
+    puts(Accepted, "speaks", property(lambda self: False))
 
 
 @mutant(violates=["TRAP-015"])
 def agents_end_no_traps():
     """A message of another model does not end a trap on ids."""
-    Accepted.speaks = property(lambda self: self.wakes and self.source == "@user")
+    puts(Accepted, "speaks", property(lambda self: self.wakes and self.source == "@user"))
 
 
 @mutant(violates=["TRAP-015", "INT-032"])
 def silent_people_end_traps():
     """A SILENT message of the user ends a trap."""
-    Accepted.speaks = property(lambda self: self.source == "@user" or self.source.startswith("@agent."))
+    puts(Accepted, "speaks", property(lambda self: self.source == "@user" or self.source.startswith("@agent.")))
 
 
 @mutant(violates=["TRAP-021"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import grpc
-from tests.mutants.mutant import mutant, replaces, reports
+from tests.mutants.mutant import mutant, puts, replaces, reports
 
 from asynclm.engine.carrier import Carrier
 from asynclm.server import control, inference, preparation
@@ -399,7 +399,7 @@ def detach_is_cancel():
 @mutant(violates=["WIRE-101"])
 def generate_takes_anything():
     """Generate passes over the client's tools and credit."""
-    inference._check_generate = lambda request: None
+    puts(inference, "_check_generate", lambda request: None)
 
 
 @mutant(violates=["WIRE-100", "SES-083"])

@@ -55,6 +55,8 @@ def mutant(
 
 def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Puts a function in the place of a method or of a module's function; its first argument is the original."""
+    if name not in vars(owner):
+        raise AttributeError(f"{owner} has no {name} of its own, so that nothing would be changed")
     original = getattr(owner, name)
 
     def install(patched: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,6 +76,13 @@ def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[.
         return patched
 
     return install
+
+
+def puts(owner: Any, name: str, value: Any) -> None:
+    """Puts a value in the place of an attribute, which has to be there."""
+    if name not in vars(owner):
+        raise AttributeError(f"{owner} has no {name} of its own, so that nothing would be changed")
+    setattr(owner, name, value)
 
 
 def reports(kind: type[Effect]) -> Callable[[Callable[[Any], Sequence[Effect]]], Callable[[Any], Sequence[Effect]]]:

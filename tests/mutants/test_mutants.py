@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -36,6 +38,11 @@ def findings() -> dict[str, Finding]:
 def test_a_mutant_is_caught(name: str, findings: dict[str, Finding]) -> None:
     finding = findings[name]
     assert finding.caught, f"{finding.mutant.about} Nobody sees it: {[r.case for r in finding.failed]} {finding.gone}"
+
+
+def test_every_mutant_fits_the_code() -> None:
+    tried = subprocess.run([sys.executable, "-m", "tests.mutants.fits"], capture_output=True, text=True, check=False)
+    assert tried.returncode == 0, tried.stdout + tried.stderr
 
 
 def test_there_are_enough_quick_mutants() -> None:

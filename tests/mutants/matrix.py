@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.mutants.registry import MUTANTS, Mutant
+from tests.mutants.registry import FILES, MUTANTS, Mutant
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
@@ -59,9 +59,11 @@ class Finding:
 
     @property
     def caught(self) -> bool:
-        """Whether a case fails, and not only because nothing came."""
+        """Whether a case fails for something that the mutant breaks, and not only because nothing came."""
         return any(
-            result.verdict == results_pb2.VERDICT_FAIL and not all(failure.timed_out for failure in result.failures)
+            result.verdict == results_pb2.VERDICT_FAIL
+            and not all(failure.timed_out for failure in result.failures)
+            and _breaks(result, self.mutant)
             for result in self.failed
         )
 
@@ -76,11 +78,14 @@ class Finding:
         found = [f"breaks {name}, which is no requirement" for name in unknown]
         if not self.caught:
             only = ", ".join(result.case for result in self.failed)
-            found.append(f"is found by nothing but time-outs ({only})" if only else "is found by no case")
+            found.append(
+                f"is found for nothing that it breaks, or by time-outs only ({only})" if only else "is found by no case"
+            )
         for result in self.unexpected:
             cited = sorted({failure.requirement for failure in result.failures})
             found.append(f"{result.case} fails too, citing {', '.join(cited)}: {result.failures[0].message}")
-        unused = [pattern for pattern in self.mutant.also if not any(_is(r, pattern) for r in self.failed)]
+        ran = {pattern: [r for r in self.results if _is(r, pattern)] for pattern in self.mutant.also}
+        unused = [pattern for pattern, results in ran.items() if results and not any(r.failures for r in results)]
         found += [f"also: {pattern} fails in no case" for pattern in unused]
         if self.gone:
             found.append(f"the server is gone: {self.gone}")
@@ -88,11 +93,14 @@ class Finding:
 
 
 def _declared(result: Result, mutant: Mutant) -> bool:
+    return _breaks(result, mutant) or any(_is(result, pattern) for pattern in mutant.also)
+
+
+def _breaks(result: Result, mutant: Mutant) -> bool:
+    """Whether a case verifies, or its failures cite, a requirement that a mutant breaks."""
     violates = set(mutant.violates)
-    return (
-        not violates.isdisjoint(result.verifies)
-        or not violates.isdisjoint(failure.requirement for failure in result.failures)
-        or any(_is(result, pattern) for pattern in mutant.also)
+    return not violates.isdisjoint(result.verifies) or not violates.isdisjoint(
+        failure.requirement for failure in result.failures
     )
 
 
@@ -152,20 +160,31 @@ async def examine_all(
 # --- as a command ------------------------------------------------------------------------------------------------
 
 
-def table(findings: Sequence[Finding], *, markdown: bool) -> str:
+def table(findings: Sequence[Finding]) -> str:
     """A row for each mutant: how many cases of each file of the suite have found it."""
+    return "\n".join(
+        f"{finding.mutant.name:50} {'caught' if finding.caught else 'NOT CAUGHT':10} {_finders(finding)}"
+        for finding in findings
+    )
+
+
+def page(findings: Sequence[Finding]) -> str:
+    """The same in Markdown, the mutants of each file under a heading."""
     lines = []
-    for finding in findings:
-        files = Counter(result.case.partition("/")[0] for result in finding.failed)
-        counts = ", ".join(f"{file} {count}" for file, count in sorted(files.items()))
-        verdict = "caught" if finding.caught else "NOT CAUGHT"
-        breaks = " ".join(finding.mutant.violates)
-        if markdown:
-            lines.append(f"| `{finding.mutant.name}` | {finding.mutant.about} | {breaks} | {verdict} | {counts} |")
-        else:
-            lines.append(f"{finding.mutant.name:50} {verdict:10} {counts}")
-    head = ["| mutant | fault | breaks | verdict | cases that find it |", "|---|---|---|---|---|"] if markdown else []
-    return "\n".join([*head, *lines])
+    for file in FILES:
+        found = [finding for finding in findings if finding.mutant.patch.__module__ == file.__name__]
+        if found:
+            about = (file.__doc__ or "").partition("\n")[0].rstrip(".")
+            lines += ["", f"## {about}", "", "| mutant | fault | breaks | cases that find it |", "|---|---|---|---|"]
+        for finding in found:
+            mutant, finders = finding.mutant, _finders(finding) if finding.caught else "none"
+            lines.append(f"| `{mutant.name}` | {mutant.about} | {' '.join(mutant.violates)} | {finders} |")
+    return "\n".join(lines)
+
+
+def _finders(finding: Finding) -> str:
+    files = Counter(result.case.partition("/")[0] for result in finding.failed)
+    return ", ".join(f"{file} {count}" for file, count in sorted(files.items()))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -194,7 +213,7 @@ def main(arguments: Sequence[str]) -> int:
             report=told,
         )
     )
-    print(table(findings, markdown=given.markdown))
+    print(page(findings) if given.markdown else table(findings))
     wrong = sum(bool(finding.wrong()) for finding in findings)
     print(f"{len(findings)} mutants, {wrong} with something to be said against them", file=sys.stderr)
     return 1 if wrong else 0

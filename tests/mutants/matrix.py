@@ -59,13 +59,8 @@ class Finding:
 
     @property
     def caught(self) -> bool:
-        """Whether a case fails for something that the mutant breaks, and not only because nothing came."""
-        return any(
-            result.verdict == results_pb2.VERDICT_FAIL
-            and not all(failure.timed_out for failure in result.failures)
-            and _breaks(result, self.mutant)
-            for result in self.failed
-        )
+        """Whether a case catches it."""
+        return any(_catches(result, self.mutant) for result in self.results)
 
     @property
     def unexpected(self) -> list[Result]:
@@ -90,6 +85,15 @@ class Finding:
         if self.gone:
             found.append(f"the server is gone: {self.gone}")
         return found
+
+
+def _catches(result: Result, mutant: Mutant) -> bool:
+    """Whether a case fails for something that a mutant breaks, and not only because nothing came."""
+    return (
+        result.verdict == results_pb2.VERDICT_FAIL
+        and not all(failure.timed_out for failure in result.failures)
+        and _breaks(result, mutant)
+    )
 
 
 def _declared(result: Result, mutant: Mutant) -> bool:
@@ -118,23 +122,50 @@ def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
     )
 
 
-async def run_cases(name: str, cases: Sequence[Case]) -> tuple[tuple[Result, ...], str]:
-    """Runs cases against a mutant, or the server as it is, and tells why not all could be run."""
+async def run_cases(
+    name: str, cases: Sequence[Case], enough: Callable[[Result], bool] = lambda _: False
+) -> tuple[tuple[Result, ...], str]:
+    """Runs cases against a mutant, or the server as it is, and tells why not all could be run.
+
+    Args:
+        name: the mutant's.
+        cases: the cases.
+        enough: whether the run can end with a result; none begins after it.
+    """
     results: list[Result] = []
+
+    def take(result: Result) -> None:
+        results.append(result)
+        if enough(result):
+            raise _EnoughError
+
     command = (sys.executable, "-m", "tests.mutants.serve", name, "--port", "{port}")
     async with started(command, start_s=START_S) as target:
         try:
             await reset(target)
-            runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=results.append)
+            runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=take)
             await runner.run(choose(cases, profile_called(PROFILE), target.info))
+        except _EnoughError:
+            pass
         except TargetGoneError as error:
             return tuple(results), str(error)
     return tuple(results), ""
 
 
-async def examine(mutant: Mutant, cases: Sequence[Case]) -> Finding:
-    """Runs cases against a mutant."""
-    results, gone = await run_cases(mutant.name, cases)
+class _EnoughError(Exception):
+    """What was to be found is found."""
+
+
+async def examine(mutant: Mutant, cases: Sequence[Case], *, until_caught: bool = False) -> Finding:
+    """Runs cases against a mutant.
+
+    Args:
+        mutant: the mutant.
+        cases: the cases.
+        until_caught: the first that catches it is enough.
+    """
+    enough = (lambda result: _catches(result, mutant)) if until_caught else (lambda _: False)
+    results, gone = await run_cases(mutant.name, cases, enough)
     return Finding(mutant, results, gone)
 
 
@@ -143,6 +174,7 @@ async def examine_all(
     cases_of: Callable[[Mutant], Sequence[Case]],
     *,
     at_once: int = MUTANTS_AT_ONCE,
+    until_caught: bool = False,
     report: Callable[[Finding], None] = lambda _: None,
 ) -> list[Finding]:
     """Runs each mutant against its cases, some mutants at a time."""
@@ -150,7 +182,7 @@ async def examine_all(
 
     async def one(mutant: Mutant) -> Finding:
         async with slots:
-            finding = await examine(mutant, cases_of(mutant))
+            finding = await examine(mutant, cases_of(mutant), until_caught=until_caught)
             report(finding)
             return finding
 
@@ -193,6 +225,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", help="mutants, or patterns of their names; all if none is given")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--about", action="store_true", help="only the cases that verify what a mutant breaks")
+    parser.add_argument(
+        "--until-caught", action="store_true", help="end a mutant's run with the first case that catches it"
+    )
     parser.add_argument("--at-once", type=int, default=MUTANTS_AT_ONCE, help="mutants at the same time")
     given = parser.parse_args(arguments)
     patterns = given.names or ["*"]
@@ -210,6 +245,7 @@ def main(arguments: Sequence[str]) -> int:
             chosen,
             (lambda mutant: cases_about(mutant, cases)) if given.about else (lambda _: cases),
             at_once=given.at_once,
+            until_caught=given.until_caught,
             report=told,
         )
     )

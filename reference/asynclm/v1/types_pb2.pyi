@@ -535,6 +535,32 @@ GRANULARITY_WORD: Granularity.ValueType  # 2
 GRANULARITY_SENTENCE: Granularity.ValueType  # 3
 Global___Granularity: _TypeAlias = Granularity  # noqa: Y015
 
+class _DeliveryPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_POLICY_UNSPECIFIED: _DeliveryPolicy.ValueType  # 0
+    DELIVERY_POLICY_EAGER: _DeliveryPolicy.ValueType  # 1
+    """Each at the next safe point."""
+    DELIVERY_POLICY_COALESCE: _DeliveryPolicy.ValueType  # 2
+    """Those that come within a window of coalesce_ms in one batch."""
+    DELIVERY_POLICY_LAZY: _DeliveryPolicy.ValueType  # 3
+    """At traps and at end of sequence only."""
+
+class DeliveryPolicy(_DeliveryPolicy, metaclass=_DeliveryPolicyEnumTypeWrapper):
+    """When results are committed in running text [INT-060 to INT-063]."""
+
+DELIVERY_POLICY_UNSPECIFIED: DeliveryPolicy.ValueType  # 0
+DELIVERY_POLICY_EAGER: DeliveryPolicy.ValueType  # 1
+"""Each at the next safe point."""
+DELIVERY_POLICY_COALESCE: DeliveryPolicy.ValueType  # 2
+"""Those that come within a window of coalesce_ms in one batch."""
+DELIVERY_POLICY_LAZY: DeliveryPolicy.ValueType  # 3
+"""At traps and at end of sequence only."""
+Global___DeliveryPolicy: _TypeAlias = DeliveryPolicy  # noqa: Y015
+
 class _Unit:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -996,6 +1022,56 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class HostedUsage(_message.Message):
+    """What a session on a hosted interface cost there [SES-116]. Token counts are the interface's own; for requests that were
+    closed before it told them they are estimates [SES-117].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_REQUESTS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests that were sent, failed ones included."""
+    prompt_tokens: _builtins.int
+    """Tokens of all their prompts."""
+    cached_tokens: _builtins.int
+    """Of those, what the interface found in a cache."""
+    completion_tokens: _builtins.int
+    """Tokens of all answers."""
+    discarded_tokens: _builtins.int
+    """Of those, what is no part of the context [SES-118]."""
+    estimated_requests: _builtins.int
+    """Requests whose token counts are estimates."""
+    @_builtins.property
+    def first_token_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Milliseconds from sending a request to its first token, for each request that had one."""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        discarded_tokens: _builtins.int = ...,
+        estimated_requests: _builtins.int = ...,
+        first_token_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "discarded_tokens", b"discarded_tokens", "estimated_requests", b"estimated_requests", "first_token_ms", b"first_token_ms", "prompt_tokens", b"prompt_tokens", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostedUsage: _TypeAlias = HostedUsage  # noqa: Y015
 
 @_typing.final
 class SessionTimings(_message.Message):

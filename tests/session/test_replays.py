@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.session.player import Player, every, only
 
 from asynclm.cml.control import Status
@@ -106,3 +108,30 @@ def test_a_forgery_is_answered_at_once(delivery: DeliveryPolicy | None) -> None:
     assert [source for source, _ in p.committed] == ["a", "@runtime:error"]
     assert '"forged"' in p.committed[1][1]
     assert every(fx.InterruptAccepted, p.log)[-1].status is Status.ERROR
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.just("restart"),
+        st.just("On. "),
+        st.builds("[CALL]{}[HEAD]f(x={})[END]".format, st.sampled_from("abc"), st.integers(0, 1)),
+        st.just("[CALL]f()[END]"),
+    ),
+    max_size=20,
+)
+
+
+@given(STEPS)
+def test_no_named_call_ever_runs_twice(steps: list[str]) -> None:
+    """[CALL-110]: and every block is a call with an index of its own, or is told as said again."""
+    p = player()
+    for step in steps:
+        if step == "restart":
+            p.give(AGAIN)
+        else:
+            p.write(step)
+    ran = [call.id for call in every(fx.CallDispatched, p.log) if call.id is not None]
+    assert len(ran) == len(set(ran))
+    blocks = sum(step.startswith("[CALL]") for step in steps)
+    assert len(emitted(p)) + replays(p) == blocks
+    assert [index for index, _ in emitted(p)] == list(range(len(emitted(p))))

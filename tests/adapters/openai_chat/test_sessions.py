@@ -11,6 +11,7 @@ import pytest
 from asynclm.client import AsyncLM, CallSettled, Finished, InterruptCommitted, Tokens, tool
 from asynclm.server.app import Server
 from asynclm.server.options import ServerOptions
+from asynclm.session.config import DeliveryPolicy
 from asynclm_adapters.openai_chat import open_engine
 from asynclm_adapters.openai_mock.pieces import Delta, Drop, EmptyChoices, Failure, Finish, Piece, Raw, Stall
 from asynclm_adapters.openai_mock.request import ChatRequest
@@ -44,16 +45,16 @@ class Stage:
 async def stage() -> AsyncIterator[Callable[[Says], Any]]:
     ends: list[Any] = []
 
-    async def build(says: Says, **settings: Any) -> Stage:
+    async def build(says: Says, *, server: dict[str, Any] | None = None, **settings: Any) -> Stage:
         model = Model(says)
         mock = MockOpenAI(models={"gpt-4o": model})
         await mock.__aenter__()
         ends.append(mock)
         engine = open_engine(base_url=mock.base_url, **{"api_key": "any", "backoff_s": 0.001, **settings})
-        server = Server(engine, ServerOptions(port=0))
-        await server.__aenter__()
-        ends.append(server)
-        llm = AsyncLM(f"localhost:{server.port}")
+        served = Server(engine, ServerOptions(port=0, **(server or {})))
+        await served.__aenter__()
+        ends.append(served)
+        llm = AsyncLM(f"localhost:{served.port}")
         await llm.__aenter__()
         ends.append(llm)
         return Stage(model, llm, mock)
@@ -117,7 +118,7 @@ async def test_a_result_comes_with_the_next_request_and_the_text_so_far(stage: A
 async def test_what_the_model_says_behind_a_trap_is_not_heard(stage: Any) -> None:
     async def says(request: ChatRequest, number: int) -> AsyncIterator[Piece]:
         if number == 1:
-            yield Delta("[CALL] a [HEAD] f() [END][TRAP] a [END] I guess it is 3.")
+            yield Delta("[CALL] a [HEAD] f() [END][TRAP] a [END] I bet it is 3.")
             yield Stall()
         yield Delta("It is 7.")
 
@@ -129,9 +130,9 @@ async def test_what_the_model_says_behind_a_trap_is_not_heard(stage: Any) -> Non
     on = await stage(says)
     async with on.llm.session("Which?", tools=[f]) as session:
         text, _ = await told(session)
-    assert "guess" not in text
+    assert "bet" not in text
     assert text.endswith("It is 7.")
-    assert "guess" not in "".join(message.content for message in on.model.requests[1].messages)
+    assert "bet" not in "".join(message.content for message in on.model.requests[1].messages)
 
 
 async def test_an_interrupt_that_the_model_writes_is_cut_off(stage: Any) -> None:
@@ -511,3 +512,42 @@ async def test_lazy_delivery_needs_fewer_requests(delivery: str, requests: int, 
                 trapped.set()
     assert reports[-1].reason.name == "STOP"
     assert reports[-1].hosted.requests == requests
+
+
+async def test_the_operator_chooses_a_delivery_where_the_client_does_not(stage: Any) -> None:
+    """[INT-062]."""
+
+    async def says(request: ChatRequest, number: int) -> AsyncIterator[Piece]:
+        yield Delta("Hello.")
+
+    on = await stage(says, server={"delivery": DeliveryPolicy.LAZY, "coalesce_ms": 20})
+    async with on.llm.session("Hi") as session:
+        _, reports = await told(session)
+    async with on.llm.session("Hi", coalesce_ms=5) as another:
+        _, others = await told(another)
+    assert (reports[0].delivery, reports[0].coalesce_ms) == (DeliveryPolicy.LAZY, 20)
+    assert (others[0].delivery, others[0].coalesce_ms) == (DeliveryPolicy.COALESCE, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"coalesce_ms": 5}, "coalesce_ms is 5 with delivery EAGER"),
+        ({"delivery": DeliveryPolicy.COALESCE}, "coalesce_ms is 0 with delivery COALESCE"),
+    ],
+)
+def test_a_window_that_does_not_go_with_the_delivery_is_refused(options: dict[str, Any], said: str) -> None:
+    """[INT-063]: as in a client's `Start`."""
+    with pytest.raises(ValueError, match=said):
+        ServerOptions(port=0, **options)
+
+
+async def test_what_cannot_be_told_apart_is_published(stage: Any) -> None:
+    """[SES-122]."""
+
+    async def says(request: ChatRequest, number: int) -> AsyncIterator[Piece]:
+        yield Delta("never")
+
+    on = await stage(says)
+    info = await on.llm.server_info()
+    assert "not told apart" in info.models[0].description["restarts"]

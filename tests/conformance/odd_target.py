@@ -18,7 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc, session_pb2
 
-KINDS = ("no-health", "never-serving", "other-revision", "ends", "silent", "babbling", "dying", "garbage")
+KINDS = (
+    *("no-health", "never-serving", "other-revision", "ends"),
+    *("silent", "deaf", "babbling", "garbage", "undecodable", "miscounting", "dying"),
+)
 CAPABILITIES = (session_pb2.CAPABILITY_SCRIPTED_MODEL, session_pb2.CAPABILITY_PYTHON_CALL)
 
 
@@ -45,8 +48,11 @@ class Control(control_pb2_grpc.ControlServicer):
 
 
 class Scripts(scripted_model_pb2_grpc.ScriptedModelServicer):
+    def __init__(self, kind: str) -> None:
+        self._wrong = kind == "miscounting"
+
     async def LoadScript(self, request: Any, context: Any) -> scripted_model_pb2.LoadScriptResponse:  # noqa: N802
-        return scripted_model_pb2.LoadScriptResponse(ids_per_step=[1] * len(request.steps))
+        return scripted_model_pb2.LoadScriptResponse(ids_per_step=[1] * (len(request.steps) + self._wrong))
 
     async def Reset(self, request: Any, context: Any) -> scripted_model_pb2.ResetResponse:  # noqa: N802
         return scripted_model_pb2.ResetResponse()
@@ -61,8 +67,12 @@ class Inference(inference_pb2_grpc.InferenceServicer):
             os._exit(9)
         if self._kind == "silent":
             await asyncio.Event().wait()
+        if self._kind == "undecodable":
+            yield session_pb2.ServerEvent(notice=session_pb2.Notice(message="no wire format"))
         started = session_pb2.Started(session_id="odd")
         yield session_pb2.ServerEvent(sequence=1, started=started)
+        if self._kind == "deaf":
+            await asyncio.Event().wait()
         if self._kind == "garbage":
             yield session_pb2.ServerEvent(sequence=7)
             yield session_pb2.ServerEvent(sequence=7, time_ms=-4, started=started)
@@ -76,7 +86,7 @@ async def serve(kind: str, port: int) -> None:
     if kind != "no-health":
         health_pb2_grpc.add_HealthServicer_to_server(Health(kind), server)
     control_pb2_grpc.add_ControlServicer_to_server(Control(kind), server)
-    scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(Scripts(), server)
+    scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(Scripts(kind), server)
     inference_pb2_grpc.add_InferenceServicer_to_server(Inference(kind), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

@@ -88,7 +88,7 @@ def _enum(value: Any, enum: EnumDescriptor, place: str) -> str | int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
-    for name in (value, f"{prefix}{value}"):
+    for name in (str(value), f"{prefix}{value}"):
         if name in enum.values_by_name:
             return str(name)
     names = ", ".join(name.removeprefix(prefix) for name in enum.values_by_name)

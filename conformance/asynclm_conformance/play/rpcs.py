@@ -20,7 +20,7 @@ from asynclm.v1 import control_pb2, executor_pb2, inference_pb2
 from asynclm.wire.writing import write
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.mapping import canonical
-from asynclm_conformance.play.faults import OK, RpcStatus, status_of
+from asynclm_conformance.play.faults import OK, UNDECODABLE, RpcFailedError, RpcStatus, answer_of, status_of
 from asynclm_conformance.play.log import WireLog
 
 KNOWN = (scripted_model_pb2, control_pb2, executor_pb2, inference_pb2, health_pb2, reflection_pb2)
@@ -110,30 +110,38 @@ async def call(
     try:
         async with asyncio.timeout(patience_s):
             if method.client_streaming:
-                response, status = await _exchange(channel.stream_stream(path, encode, decode)(None), request)
+                response = await _exchange(channel.stream_stream(path, encode, decode)(None), request)
             elif method.server_streaming:
-                async for message in channel.unary_stream(path, encode, decode)(request):
-                    response = message
+                response = await _last(channel.unary_stream(path, encode, decode)(request))
             else:
-                response = await channel.unary_unary(path, encode, decode)(request)
+                response = await answer_of(channel.unary_unary(path, encode, decode)(request))
     except grpc.aio.AioRpcError as error:
         status = status_of(error)
+    except RpcFailedError as error:
+        status = error.status
     except TimeoutError:
         status = RpcStatus("DEADLINE_EXCEEDED", f"no answer within {patience_s:g} s")
     log.note("", f"{rpc.method} {_short(request)} -> {status} {_short(response) if response is not None else ''}")
     return status, response
 
 
-async def _exchange(stream: Any, request: Message) -> tuple[Any, RpcStatus]:
+async def _exchange(stream: Any, request: Message) -> Any:
     """Sends one message on a stream and reads to its end."""
-    response: Any = None
     await stream.wait_for_connection()
     await write(stream, request)
     with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.UsageError):
         await stream.done_writing()
+    return await _last(stream)
+
+
+async def _last(stream: Any) -> Any:
+    """Reads a stream to its end; gives its last message, None if it has none."""
+    last: Any = None
     async for message in stream:
-        response = message
-    return response, OK
+        if message is None:
+            raise RpcFailedError(UNDECODABLE)
+        last = message
+    return last
 
 
 def _filled(value: Any, places: Mapping[str, str], where: str) -> Any:

@@ -100,9 +100,10 @@ class Runner:
             return result
         except TargetGoneError:
             raise
-        except Exception:  # a fault of the runner is one case's, and never the target's
-            told = traceback.format_exc(limit=-3)
-            result.verdict, result.reason = results_pb2.VERDICT_ERROR, f"a fault of the runner itself:\n{told}"
+        except Exception as error:  # a fault of the runner is one case's, and never the target's
+            (*_, last) = traceback.extract_tb(error.__traceback__)
+            told = f"a fault of the runner itself: {error!r} in {last.filename}:{last.lineno}"
+            result.verdict, result.reason = results_pb2.VERDICT_ERROR, told
             return result
         finally:
             result.seconds = round(time.monotonic() - began, 4)

@@ -20,7 +20,7 @@ from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc, sessio
 
 KINDS = (
     *("no-health", "never-serving", "other-revision", "ends"),
-    *("silent", "deaf", "babbling", "garbage", "undecodable", "miscounting", "dying"),
+    *("silent", "babbling", "garbage", "undecodable", "miscounting", "dying"),
 )
 CAPABILITIES = (session_pb2.CAPABILITY_SCRIPTED_MODEL, session_pb2.CAPABILITY_PYTHON_CALL)
 
@@ -67,12 +67,8 @@ class Inference(inference_pb2_grpc.InferenceServicer):
             os._exit(9)
         if self._kind == "silent":
             await asyncio.Event().wait()
-        if self._kind == "undecodable":
-            yield session_pb2.ServerEvent(notice=session_pb2.Notice(message="no wire format"))
         started = session_pb2.Started(session_id="odd")
         yield session_pb2.ServerEvent(sequence=1, started=started)
-        if self._kind == "deaf":
-            await asyncio.Event().wait()
         if self._kind == "garbage":
             yield session_pb2.ServerEvent(sequence=7)
             yield session_pb2.ServerEvent(sequence=7, time_ms=-4, started=started)
@@ -87,7 +83,15 @@ async def serve(kind: str, port: int) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(Health(kind), server)
     control_pb2_grpc.add_ControlServicer_to_server(Control(kind), server)
     scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(Scripts(kind), server)
-    inference_pb2_grpc.add_InferenceServicer_to_server(Inference(kind), server)
+    if kind == "undecodable":
+        sessions = grpc.stream_stream_rpc_method_handler(
+            Inference(kind).Session, session_pb2.ClientEvent.FromString, lambda _: b"\xff"
+        )
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("asynclm.v1.Inference", {"Session": sessions})]
+        )
+    else:
+        inference_pb2_grpc.add_InferenceServicer_to_server(Inference(kind), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()

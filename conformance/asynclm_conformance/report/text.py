@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -48,6 +49,18 @@ def banner(header: results_pb2.Header, skipped: Mapping[str, int]) -> str:
     ]
     lines += [f"              {number} skipped: {visible(reason)}" for reason, number in skipped.items()]
     return "\n".join(lines)
+
+
+class _Console(Console):
+    """Leaves it to its caller what it means that nobody reads on; rich's own would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def console(out: TextIO | None = None) -> Console:
+    """A console on which a report is printed as it stands; on standard output unless a stream is given."""
+    return _Console(file=out, highlight=False, soft_wrap=True)
 
 
 def write_run(run: Run, console: Console) -> None:

@@ -40,6 +40,10 @@ class Profile:
     requires: frozenset[int]
     emulated: bool
 
+    def has(self, case: Case) -> bool:
+        """Whether a case belongs to it."""
+        return case.message.feature in self.features and not (self.emulated and case.message.not_emulated)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -170,8 +174,7 @@ def select(
     return tuple(
         case
         for case in cases
-        if case.message.feature in profile.features
-        and not (profile.emulated and case.message.not_emulated)
+        if profile.has(case)
         and (not run or any(pattern.matches(case.name) for pattern in run))
         and not any(pattern.matches(case.name) for pattern in skip)
     )
@@ -203,7 +206,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
     declared = set(info.capabilities)
     missing = [needed for needed in needed_by(case) if needed not in declared]
     if missing:
-        names = ", ".join(_name(needed) for needed in missing)
+        names = ", ".join(capability_name(needed) for needed in missing)
         if any(needed in profile.requires for needed in missing):
             return (
                 "",
@@ -216,7 +219,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
         return f"the target does not offer the tools {', '.join(absent)} of the conformance tool set", ""
     lacks = case.message.lacks
     if lacks and declared.issuperset(lacks):
-        return f"the target declares {', '.join(_name(lacking) for lacking in lacks)}", ""
+        return f"the target declares {', '.join(capability_name(lacking) for lacking in lacks)}", ""
     if case.live and all(model.scripted_only for model in info.models):
         return "the target has no model that decodes by itself", ""
     return "", ""
@@ -224,7 +227,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
 
 def undeclared(profile: Profile, info: control_pb2.GetServerInfoResponse) -> tuple[str, ...]:
     """The names of the capabilities that a profile asks for and a target does not declare."""
-    return tuple(_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
+    return tuple(capability_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
 
 
 def needed_by(case: Case) -> tuple[int, ...]:
@@ -238,7 +241,8 @@ def needed_by(case: Case) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _name(capability: int) -> str:
+def capability_name(capability: int) -> str:
+    """`RESUME` and so on; the number of one that this suite does not know."""
     try:
         return session_pb2.Capability.Name(session_pb2.Capability.ValueType(capability)).removeprefix(_CAPABILITY)
     except ValueError:

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.json_format import MessageToDict
 
 from asynclm.conformance.v1 import suite_pb2
-from asynclm.v1 import session_pb2
 from asynclm_conformance import coverage
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.judge.events import wanted
 from asynclm_conformance.requirements import load
-from asynclm_conformance.selection import needed_by, profiles
+from asynclm_conformance.selection import capability_name, needed_by, profiles
 
 _LEVEL, _FEATURE = "LEVEL_", "FEATURE_"
 
@@ -64,11 +63,15 @@ def explanation(case: Case) -> Iterator[str]:
         found = requirements.get(name)
         if found is not None:
             yield f"\n[{name}] {found.sentence}\n    spec/draft/{found.page}.md"
-    needed = [capability.removeprefix("CAPABILITY_") for capability in _capabilities(case)]
-    claims = [profile.name for profile in profiles().values() if message.feature in profile.features]
+    needed = [capability_name(capability) for capability in needed_by(case)]
+    claims = [profile.name for profile in profiles().values() if profile.has(case)]
     yield f"\npart of the profiles: {', '.join(claims)}"
     if needed:
         yield f"needs: {', '.join(needed)}"
+    if message.lacks:
+        yield f"for targets without: {', '.join(capability_name(lacking) for lacking in message.lacks)}"
+    if message.needs_tools:
+        yield f"needs tools of the server: {', '.join(message.needs_tools)}"
     if message.not_emulated:
         yield f"not part of emulated: {message.not_emulated}"
     for name, session in case.sessions.items():
@@ -96,7 +99,3 @@ def _session(spec: suite_pb2.SessionSpec) -> Iterator[str]:
 
 def _short(message: object) -> str:
     return str(MessageToDict(message, preserving_proto_field_name=True))  # type: ignore[arg-type]
-
-
-def _capabilities(case: Case) -> list[str]:
-    return [session_pb2.Capability.Name(session_pb2.Capability.ValueType(needed)) for needed in needed_by(case)]

@@ -67,8 +67,14 @@ def response_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) ->
 
 
 def order_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> dict[str, list[Any]]:
-    """The elements that lists of a paged response have to have in this order."""
+    """The elements that lists of a paged response have to have in this order.
+
+    Raises:
+        CaseError: they do not fit the response, or the method has no pages.
+    """
     method = method_of(rpc.method)
+    if rpc.HasField("in_order") and "page_token" not in method.input_type.fields_by_name:
+        raise CaseError(f"{where}.in_order: {rpc.method} has no pages")
     lists: dict[str, list[Any]] = canonical(
         _filled(json_format.MessageToDict(rpc.in_order), places, where), method.output_type, where
     )

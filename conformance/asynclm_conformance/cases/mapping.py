@@ -40,6 +40,22 @@ def to_dict(message: Message) -> dict[str, Any]:
     )
 
 
+def to_plain(message: Message) -> Any:
+    """A `google.protobuf.Struct` or `Value` as JSON; it keeps floats only, so whole numbers go back to integers."""
+    return _whole(json_format.MessageToDict(message))
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+    return value
+
+
 def canonical(value: Any, descriptor: Descriptor, place: str) -> Any:
     """The same value with enum values written in full.
 

@@ -19,7 +19,7 @@ from asynclm.conformance.v1 import scripted_model_pb2, suite_pb2
 from asynclm.v1 import control_pb2, executor_pb2, inference_pb2
 from asynclm.wire.writing import write
 from asynclm_conformance.cases.errors import CaseError
-from asynclm_conformance.cases.mapping import canonical
+from asynclm_conformance.cases.mapping import canonical, to_plain
 from asynclm_conformance.play.faults import OK, UNDECODABLE, RpcFailedError, RpcStatus, answer_of, status_of
 from asynclm_conformance.play.log import WireLog
 
@@ -52,7 +52,7 @@ def request_of(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> Mes
         CaseError: it does not fit its type, or names an unknown session.
     """
     method = method_of(rpc.method)
-    raw = _filled(json_format.MessageToDict(rpc.request), places, where)
+    raw = _filled(to_plain(rpc.request), places, where)
     kind = message_factory.GetMessageClass(method.input_type)
     try:
         return json_format.ParseDict(canonical(raw, method.input_type, where), kind())
@@ -63,7 +63,7 @@ def request_of(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> Mes
 def response_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> Any:
     """What the response has to have, by proto names, enum values in full."""
     method = method_of(rpc.method)
-    return canonical(_filled(json_format.MessageToDict(rpc.response), places, where), method.output_type, where)
+    return canonical(_filled(to_plain(rpc.response), places, where), method.output_type, where)
 
 
 def order_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> dict[str, list[Any]]:
@@ -75,9 +75,7 @@ def order_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> di
     method = method_of(rpc.method)
     if rpc.HasField("in_order") and "page_token" not in method.input_type.fields_by_name:
         raise CaseError(f"{where}.in_order: {rpc.method} has no pages")
-    lists: dict[str, list[Any]] = canonical(
-        _filled(json_format.MessageToDict(rpc.in_order), places, where), method.output_type, where
-    )
+    lists: dict[str, list[Any]] = canonical(_filled(to_plain(rpc.in_order), places, where), method.output_type, where)
     return lists
 
 
@@ -151,12 +149,10 @@ async def _last(stream: Any) -> Any:
 
 
 def _filled(value: Any, places: Mapping[str, str], where: str) -> Any:
-    """Puts session ids in for `${NAME}`; whole numbers come out of a Struct as floats and go back to integers."""
+    """Puts session ids in for `${NAME}`."""
     match value:
         case str():
             return _PLACE.sub(lambda found: _place(found.group(1), places, where), value)
-        case float() if value.is_integer():
-            return int(value)
         case dict():
             return {key: _filled(item, places, where) for key, item in value.items()}
         case list():

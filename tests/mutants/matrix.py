@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.mutants.registry import FILES, MUTANTS, Mutant
+from tests.mutants.registry import FILES, MUTANTS, Mutant, mutants_of, subject_of
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
@@ -172,13 +172,18 @@ def page(findings: Sequence[Finding]) -> str:
     """The same in Markdown, the mutants of each file under a heading."""
     lines = []
     for file in FILES:
-        found = [finding for finding in findings if finding.mutant.patch.__module__ == file.__name__]
+        found = [finding for finding in findings if finding.mutant in mutants_of(file)]
         if found:
-            about = (file.__doc__ or "").partition("\n")[0].rstrip(".")
-            lines += ["", f"## {about}", "", "| mutant | fault | breaks | cases that find it |", "|---|---|---|---|"]
+            lines += [
+                "",
+                f"## {subject_of(file)}",
+                "",
+                "| mutant | fault | breaks | cases that find it |",
+                "|---|---|---|---|",
+            ]
         for finding in found:
             mutant, finders = finding.mutant, _finders(finding) if finding.caught else "none"
-            lines.append(f"| `{mutant.name}` | {mutant.about} | {' '.join(mutant.violates)} | {finders} |")
+            lines.append(f"| `{mutant.name}` | {mutant.about} | {', '.join(mutant.violates)} | {finders} |")
     return "\n".join(lines)
 
 

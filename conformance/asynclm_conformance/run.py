@@ -12,6 +12,7 @@ from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
+from asynclm_conformance.names import short_name
 from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 from asynclm_conformance.play.player import Play, Player
 from asynclm_conformance.play.target import ASK_S, Target
@@ -129,13 +130,12 @@ class Runner:
             if result.failures or set(live.witness) <= seen:
                 break
         result.witnessed.extend(sorted(seen))
-        missing = [suite_pb2.Witness.Name(kind) for kind in live.witness if kind not in seen]
+        missing = [short_name(suite_pb2.Witness.DESCRIPTOR, kind) for kind in live.witness if kind not in seen]
         if missing and not result.failures:
-            names = ", ".join(name.removeprefix("WITNESS_") for name in missing)
             result.failures.add(
                 requirement=_first(choice.case.message.verifies),
                 message="not exercised",
-                want=names,
+                want=", ".join(missing),
                 got=f"not seen in {result.tries} tries",
             )
 

@@ -14,6 +14,7 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.yaml_reading import read_yaml
+from asynclm_conformance.names import capability_name
 
 _FEATURE, _CAPABILITY = "FEATURE_", "CAPABILITY_"
 
@@ -239,11 +240,3 @@ def needed_by(case: Case) -> tuple[int, ...]:
     if any(spec.weights for spec in specs):
         found[session_pb2.CAPABILITY_SCRIPTED_WEIGHTS] = None
     return tuple(found)
-
-
-def capability_name(capability: int) -> str:
-    """`RESUME` and so on; the number of one that this suite does not know."""
-    try:
-        return session_pb2.Capability.Name(session_pb2.Capability.ValueType(capability)).removeprefix(_CAPABILITY)
-    except ValueError:
-        return str(capability)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import Message
 
 from asynclm_conformance.cases.errors import CaseError
+from asynclm_conformance.names import prefix_of
 
 _M = TypeVar("_M", bound=Message)
 _ANY_JSON = ("google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue")
@@ -103,7 +103,7 @@ def _enum(value: Any, enum: EnumDescriptor, place: str) -> str | int:
     """An enum value in full; a number stands for itself, so that a case can send what this revision does not have."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
+    prefix = prefix_of(enum.name)
     for name in (str(value), f"{prefix}{value}"):
         if name in enum.values_by_name:
             return str(name)

@@ -10,15 +10,9 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm_conformance import coverage
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.judge.events import wanted
+from asynclm_conformance.names import capability_name, feature_name, level_name
 from asynclm_conformance.requirements import load
-from asynclm_conformance.selection import capability_name, needed_by, profiles
-
-_LEVEL, _FEATURE = "LEVEL_", "FEATURE_"
-
-
-def feature_name(case: Case) -> str:
-    """The feature of a case, in lower case."""
-    return suite_pb2.Feature.Name(case.message.feature).removeprefix(_FEATURE).lower()
+from asynclm_conformance.selection import needed_by, profiles
 
 
 def listing(cases: Sequence[Case]) -> Iterator[str]:
@@ -26,7 +20,7 @@ def listing(cases: Sequence[Case]) -> Iterator[str]:
     width = max((len(case.name) for case in cases), default=0)
     by_feature: dict[str, int] = {}
     for case in cases:
-        feature = feature_name(case)
+        feature = feature_name(case.message.feature)
         by_feature[feature] = by_feature.get(feature, 0) + 1
         yield f"{case.name:{width}}  {case.message.title}"
     yield ""
@@ -53,8 +47,7 @@ def requirement_listing(cases: Sequence[Case]) -> Iterator[str]:
 def explanation(case: Case) -> Iterator[str]:
     """A case in full: what it shows, why, what is done and what has to come."""
     message = case.message
-    level = suite_pb2.Level.Name(case.level).removeprefix(_LEVEL)
-    yield f"{case.name} ({level}, {feature_name(case)})"
+    yield f"{case.name} ({level_name(case.level)}, {feature_name(case.message.feature)})"
     yield message.title + "."
     if message.note:
         yield message.note

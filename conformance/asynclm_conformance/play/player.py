@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm.v1 import control_pb2, session_pb2, types_pb2
-from asynclm_conformance.ambient.report import frame_parts, member
+from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
 from asynclm_conformance.judge.events import describe, meets
 from asynclm_conformance.judge.matching import Difference, difference, fault_difference, order_difference
+from asynclm_conformance.names import short_name
 from asynclm_conformance.play import rpcs
 from asynclm_conformance.play.defaults import start_of
 from asynclm_conformance.play.faults import PlayError, RpcFailedError, RpcStatus, answer_of
@@ -227,7 +228,9 @@ class Player:
         stream = session.stream
         answer = await stream.probe()
         if answer is not None and stream.status is None and _rests(answer):
-            raise PlayError("the stream goes on", want=want, got=f"Probed, {member(types_pb2.State, answer.state)}")
+            raise PlayError(
+                "the stream goes on", want=want, got=f"Probed, {short_name(types_pb2.State.DESCRIPTOR, answer.state)}"
+            )
         await stream.end()
 
     async def _abort(self, session_id: str) -> None:

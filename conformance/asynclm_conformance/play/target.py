@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asynclm.conformance.v1 import scripted_model_pb2_grpc
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
-from asynclm_conformance.ambient.report import member
+from asynclm_conformance.names import short_name
 from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 
 REVISION = "draft"
@@ -206,7 +206,7 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
                     continue
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     break
-                last = f"health is {member(health_pb2.HealthCheckResponse.ServingStatus, answer.status)}"
+                last = f"health is {short_name(health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR, answer.status)}"
                 await asyncio.sleep(0.05)
     except TimeoutError:
         where = f"; {process.said}" if process is not None else ""

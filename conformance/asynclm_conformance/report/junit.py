@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from asynclm.conformance.v1 import results_pb2
+from asynclm_conformance.names import verdict_name
 from asynclm_conformance.report.clean import BLOCK, visible
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.report.text import failure_lines
-from asynclm_conformance.verdict import verdict_name
 
 _OUTCOMES = {"FAIL": "failure", "STALE": "failure", "ERROR": "error", "SKIP": "skipped", "XFAIL": "skipped"}
 """What a verdict is in JUnit; what breaks a SHOULD only passes there, and says so in its output."""

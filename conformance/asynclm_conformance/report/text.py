@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.text import Text
 
 from asynclm.conformance.v1 import results_pb2
-from asynclm.v1 import session_pb2
+from asynclm_conformance.names import capability_name, verdict_name
 from asynclm_conformance.report.clean import BLOCK, visible
-from asynclm_conformance.report.names import short_name
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.requirements import load
-from asynclm_conformance.verdict import verdict_name
 
 STYLES: Mapping[str, str] = {
     "PASS": "green",
@@ -40,7 +38,7 @@ def banner(header: results_pb2.Header, skipped: Mapping[str, int]) -> str:
     """
     server = header.server
     said = visible(f"{server.server} {server.server_version}".strip(), 80)
-    declared = (short_name(session_pb2.Capability.DESCRIPTOR, number) for number in server.capabilities)
+    declared = (capability_name(number) for number in server.capabilities)
     lines = [
         f"target        {visible(header.target)}" + (f" ({said})" if said else ""),
         f"profile       {header.profile}, revision {header.revision}, suite {header.suite_version}",

@@ -13,6 +13,7 @@ from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
+from asynclm_conformance.cases.rpcs import order_given, request_of, response_given
 from asynclm_conformance.judge.events import describe, meets
 from asynclm_conformance.judge.matching import Difference, difference, fault_difference, order_difference
 from asynclm_conformance.names import short_name
@@ -352,9 +353,9 @@ class Player:
         places = {name: session.stream.session_id for name, session in self.play.sessions.items()}
         places |= {f"{name}.script": session.script_id for name, session in self.play.sessions.items()}
         where = f"{self._case.name}, step {self._step}"
-        request = rpcs.request_of(rpc, places, where)
-        given = rpcs.response_given(rpc, places, where)
-        in_order = rpcs.order_given(rpc, places, where)
+        request = request_of(rpc, places, where)
+        given = response_given(rpc, places, where)
+        in_order = order_given(rpc, places, where)
 
         async def once() -> Difference | None:
             ask = rpcs.pages if in_order else rpcs.call

@@ -115,6 +115,18 @@ def profile_called(name: str) -> Profile:
     return known[name]
 
 
+def read_selection(given: Sequence[str]) -> tuple[Pattern, ...]:
+    """What `--run` is given: as `read_patterns`, but only nothing at all stands for every case.
+
+    Raises:
+        SelectionError: a file cannot be read, or the files have no pattern.
+    """
+    found = read_patterns(given)
+    if given and not found:
+        raise SelectionError(f"--run {' '.join(given)}: names no case; leave it out to run them all")
+    return found
+
+
 def read_patterns(given: Iterable[str], *, reasons: bool = False) -> tuple[Pattern, ...]:
     """Patterns as they are given on the command line; `@FILE` stands for the lines of a file.
 

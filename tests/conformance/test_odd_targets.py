@@ -88,6 +88,7 @@ def test_a_target_that_cannot_be_used_is_told_why(
         (("--token-file", "none", "grpcs://127.0.0.1:1"), ExitCode.TARGET, "--token-file none: cannot be read"),
         (("--profile", "fool", "grpc://127.0.0.1:1"), ExitCode.USAGE, "no profile is called 'fool'"),
         (("--run", "none/*", "grpc://127.0.0.1:1"), ExitCode.USAGE, "matches no case"),
+        (("--run", "@empty.txt", "grpc://127.0.0.1:1"), ExitCode.USAGE, "--run @empty.txt: names no case"),
         (("--run", "one/ends", "--skip", "one/*", "grpc://127.0.0.1:1"), ExitCode.NOTHING_SELECTED, "no case"),
         (("--config", "none.yaml", "grpc://127.0.0.1:1"), ExitCode.USAGE, "none.yaml: cannot be read"),
         (("--known-failing", "one/ends", "grpc://127.0.0.1:1"), ExitCode.USAGE, "stand in a file"),
@@ -96,6 +97,7 @@ def test_a_target_that_cannot_be_used_is_told_why(
 def test_wrong_usage_is_told_in_a_line(
     arguments: tuple[str, ...], code: ExitCode, said: str, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("empty.txt").write_text("# nothing\n", encoding="utf-8")
     assert command("run", "--suite", "one.yaml", *arguments) is code
     assert said in capsys.readouterr().err
 
@@ -215,6 +217,20 @@ def test_files_of_cases_that_are_wrong_are_told_with_their_place(
     (tmp_path / "odd.yaml").write_text(CASE.replace("SES-044", unknown), encoding="utf-8")
     assert command("lint", "odd.yaml") is ExitCode.USAGE
     assert f"odd/ends: verifies: the specification has no {unknown}" in capsys.readouterr().out
+
+
+def test_every_case_that_is_to_be_explained_has_to_be_there(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("explain", "one/ends", "one/none", "--suite", "one.yaml") is ExitCode.USAGE
+    assert "no case is called one/none;" in capsys.readouterr().err
+
+
+def test_a_record_without_its_end_is_no_success_in_a_comparison(command: Command) -> None:
+    Path("whole.jsonl").write_text('{"header": {}}\n{"footer": {}}\n', encoding="utf-8")
+    Path("broken-off.jsonl").write_text('{"header": {}}\n', encoding="utf-8")
+    assert command("diff", "whole.jsonl", "whole.jsonl") is ExitCode.CONFORMANT
+    assert command("diff", "whole.jsonl", "broken-off.jsonl") is ExitCode.HARNESS
 
 
 def test_init_writes_what_run_reads(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.reading import read_suite
 from asynclm_conformance.play.faults import TargetGoneError
-from asynclm_conformance.play.target import started
+from asynclm_conformance.play.target import TargetError, started
 from asynclm_conformance.requirements import load as requirements
 from asynclm_conformance.run import Runner, reset
 from asynclm_conformance.selection import choose, profile_called
@@ -122,13 +122,13 @@ async def run_cases(name: str, cases: Sequence[Case]) -> tuple[tuple[Result, ...
     """Runs cases against a mutant, or the server as it is, and tells why not all could be run."""
     results: list[Result] = []
     command = (sys.executable, "-m", "tests.mutants.serve", name, "--port", "{port}")
-    async with started(command, start_s=START_S) as target:
-        try:
+    try:
+        async with started(command, start_s=START_S) as target:
             await reset(target)
             runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=results.append)
             await runner.run(choose(cases, profile_called(PROFILE), target.info))
-        except TargetGoneError as error:
-            return tuple(results), str(error)
+    except (TargetError, TargetGoneError) as error:
+        return tuple(results), str(error)
     return tuple(results), ""
 
 

@@ -103,7 +103,7 @@ def run(
             RunSettings(
                 target=_target(target, settings, token_file, ca_file, start),
                 profile=selection.profile_called(profile or settings.profile),
-                run=selection.read_patterns(run_patterns or ()),
+                run=selection.read_selection(run_patterns or ()),
                 skip=selection.read_patterns((*settings.skip, *(skip or ()))),
                 known_failing=_listed(known_failing, settings.known_failing),
                 known_flaky=_listed(known_flaky, settings.known_flaky),
@@ -170,7 +170,7 @@ def list_cases(
     chosen = selection.select(
         cases,
         selection.profile_called(profile),
-        run=selection.read_patterns(run_patterns or ()),
+        run=selection.read_selection(run_patterns or ()),
         skip=selection.read_patterns(skip or ()),
     )
     if not chosen:
@@ -186,10 +186,13 @@ def explain(
 ) -> None:
     """Say what a case shows: its requirements, its script, what is done and what has to come."""
     patterns = selection.read_patterns(names)
-    cases = [case for case in read_suite(tuple(suite or ())) if any(pattern.matches(case.name) for pattern in patterns)]
-    if not cases:
-        raise selection.SelectionError(f"no case is called {' or '.join(names)}; see `asynclm-conformance list`")
-    print("\n\n".join("\n".join(explaining.explanation(case)) for case in cases))
+    cases = read_suite(tuple(suite or ()))
+    unknown = [pattern.text for pattern in patterns if not any(pattern.matches(case.name) for case in cases)]
+    if unknown or not patterns:
+        called = " or ".join(unknown or names)
+        raise selection.SelectionError(f"no case is called {called}; see `asynclm-conformance list`")
+    chosen = [case for case in cases if any(pattern.matches(case.name) for pattern in patterns)]
+    print("\n\n".join("\n".join(explaining.explanation(case)) for case in chosen))
 
 
 @app.command()

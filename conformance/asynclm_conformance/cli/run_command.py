@@ -117,8 +117,9 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool) -> 
                 counts, revision=REVISION, profile=settings.profile.name, whole=whole, missing=missing
             )
             seconds = round(time.monotonic() - began, 2)
-            writer.footer(results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds))
-    text.write_run(record.read(settings.out), console)
+            footer = results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds)
+            writer.footer(footer)
+    text.write_run(record.Run(header, tuple(results), footer), console)
     return code
 
 

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from asynclm.wire.errors import shorten
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.names import prefix_of
 
@@ -65,7 +66,7 @@ def canonical(value: Any, descriptor: Descriptor, place: str) -> Any:
     if descriptor.full_name in _ANY_JSON:
         return value
     if not isinstance(value, Mapping):
-        raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+        raise CaseError(f"{place}: is {shorten(value)}; a mapping is expected")
     fields = descriptor.fields_by_name
     out: dict[str, Any] = {}
     for key, entry in value.items():
@@ -81,12 +82,12 @@ def _field(value: Any, field: FieldDescriptor, place: str) -> Any:
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         if not isinstance(value, Mapping):
-            raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+            raise CaseError(f"{place}: is {shorten(value)}; a mapping is expected")
         entry = kind.fields_by_name["value"]
         return {str(key): _one(item, entry, f"{place}.{key}") for key, item in value.items()}
     if field.is_repeated:
         if not isinstance(value, list):
-            raise CaseError(f"{place}: is {_cut(value)}; a list is expected")
+            raise CaseError(f"{place}: is {shorten(value)}; a list is expected")
         return [_one(item, field, f"{place}[{number}]") for number, item in enumerate(value)]
     return _one(value, field, place)
 
@@ -108,9 +109,4 @@ def _enum(value: Any, enum: EnumDescriptor, place: str) -> str | int:
         if name in enum.values_by_name:
             return str(name)
     names = ", ".join(name.removeprefix(prefix) for name in enum.values_by_name)
-    raise CaseError(f"{place}: {_cut(value)} is no {enum.name}; allowed: {names}")
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    raise CaseError(f"{place}: {shorten(value)} is no {enum.name}; allowed: {names}")

@@ -26,37 +26,26 @@ def run(*command: str | Path, cwd: Path = ROOT) -> int:
     return subprocess.run([str(part) for part in command], cwd=cwd, check=False).returncode
 
 
+def conforms(profile: str, record: Path, *target: str | Path) -> bool:
+    """Runs the suite at a profile, and tells whether the target is conformant."""
+    suite = Path(sys.executable).with_name("asynclm-conformance")
+    return run(suite, "run", "--profile", profile, "--out", record, "--", *target) == 0
+
+
 def check_node(folder: Path) -> bool:
     """Installs, tests and judges the engine for Node.js."""
     if run("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=NODE):
         return False
     if run("npm", "test", "--silent", cwd=NODE):
         return False
-    suite = Path(sys.executable).with_name("asynclm-conformance")
-    return all(
-        run(
-            suite,
-            "run",
-            "--profile",
-            claim,
-            "--out",
-            folder / f"node-{claim}.jsonl",
-            "--",
-            "node",
-            NODE / "server.js",
-            "--port",
-            "{port}",
-        )
-        == 0
-        for claim in CLAIMS
-    )
+    target = ("node", NODE / "server.js", "--port", "{port}")
+    return all(conforms(claim, folder / f"node-{claim}.jsonl", *target) for claim in CLAIMS)
 
 
 def check_adapter(folder: Path) -> bool:
     """Judges the adapter for chat APIs, on an endpoint that plays scripts."""
-    suite = Path(sys.executable).with_name("asynclm-conformance")
     target = (sys.executable, "-m", "tests.adapters.openai_chat.target", "--port", "{port}")
-    return run(suite, "run", "--profile", "emulated", "--out", folder / "openai-chat.jsonl", "--", *target) == 0
+    return conforms("emulated", folder / "openai-chat.jsonl", *target)
 
 
 def main() -> None:

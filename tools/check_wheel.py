@@ -79,8 +79,7 @@ def use(scripts: Path, folder: Path) -> None:
     for name, text, code in (("good.cml", GOOD, 0), ("bad.cml", BAD, 1)):
         (folder / name).write_text(text, encoding="utf-8")
         run([scripts / "asynclm", "check", name], cwd=folder, expect=code)
-    if (scripts / "asynclm-conformance").exists():
-        run([scripts / "asynclm-conformance", "list"], cwd=folder)
+    run([scripts / "asynclm-conformance", "lint"], cwd=folder)
 
 
 def main() -> None:

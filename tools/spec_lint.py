@@ -214,9 +214,9 @@ def lint(root: Path = ROOT) -> list[Problem]:
         problems += check_citations(path.relative_to(root).as_posix(), text, known)
         if path.suffix == ".proto":
             problems += check_proto(path.relative_to(root).as_posix(), text)
+        if path.suffix == ".md":
+            problems += check_links(path, root)
     spec = root / "spec"
-    for path in [*sorted(spec.rglob("*.md")), *sorted(root.glob("*.md"))]:
-        problems += check_links(path, root)
     problems += check_index(spec / "README.md", draft_pages(root), root)
     decisions = [p for p in sorted((spec / "decisions").glob("*.md")) if p.name != "README.md"]
     problems += check_index(spec / "decisions" / "README.md", decisions, root)

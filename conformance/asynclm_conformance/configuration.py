@@ -67,7 +67,7 @@ def read_configuration(path: Path | None) -> Configuration:
     except CaseError as error:
         raise ConfigurationError(str(error)) from None
     try:
-        found = Configuration.model_validate(raw or {})
+        found = Configuration.model_validate({} if raw is None else raw)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"

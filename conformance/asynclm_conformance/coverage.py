@@ -65,11 +65,10 @@ def problems(rows: Sequence[Row]) -> list[str]:
     """What is wrong with a table: requirements that nothing is said of, and reasons that are out of date."""
     known = {row.requirement.id for row in rows}
     found = [f"{row.requirement.id}: has no case and no exclusion" for row in rows if row.open]
-    found += [
-        f"{row.requirement.id}: is excluded, and yet {row.cases[0]} verifies it"
-        for row in rows
-        if row.excluded is not None and row.cases
-    ]
+    for row in rows:
+        if row.excluded is not None and (row.cases or row.ambient):
+            who = f"{row.cases[0]} verifies it" if row.cases else "it is watched on every stream"
+            found.append(f"{row.requirement.id}: is excluded, and yet {who}")
     return found + [
-        f"{name}: is excluded, but the specification does not have it" for name in exclusions().keys() - known
+        f"{name}: is excluded, but the specification does not have it" for name in sorted(exclusions().keys() - known)
     ]

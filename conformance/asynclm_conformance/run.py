@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+import traceback
 from collections.abc import Callable, Sequence
-
-import grpc
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
-from asynclm_conformance.play.faults import TargetGoneError, status_of
+from asynclm_conformance.names import short_name
+from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 from asynclm_conformance.play.player import Play, Player
-from asynclm_conformance.play.target import Target
+from asynclm_conformance.play.target import ASK_S, Target
 from asynclm_conformance.selection import Choice
 
 DEFAULT_TRIES = 8
@@ -100,6 +99,13 @@ class Runner:
         except CaseError as error:
             result.verdict, result.reason = results_pb2.VERDICT_ERROR, str(error)
             return result
+        except TargetGoneError:
+            raise
+        except Exception as error:  # a fault of the runner is one case's, and never the target's
+            (*_, last) = traceback.extract_tb(error.__traceback__)
+            told = f"a fault of the runner itself: {error!r} in {last.filename}:{last.lineno}"
+            result.verdict, result.reason = results_pb2.VERDICT_ERROR, told
+            return result
         finally:
             result.seconds = round(time.monotonic() - began, 4)
         if result.failures:
@@ -124,13 +130,12 @@ class Runner:
             if result.failures or set(live.witness) <= seen:
                 break
         result.witnessed.extend(sorted(seen))
-        missing = [suite_pb2.Witness.Name(kind) for kind in live.witness if kind not in seen]
+        missing = [short_name(suite_pb2.Witness.DESCRIPTOR, kind) for kind in live.witness if kind not in seen]
         if missing and not result.failures:
-            names = ", ".join(name.removeprefix("WITNESS_") for name in missing)
             result.failures.add(
                 requirement=_first(choice.case.message.verifies),
                 message="not exercised",
-                want=names,
+                want=", ".join(missing),
                 got=f"not seen in {result.tries} tries",
             )
 
@@ -145,17 +150,16 @@ class Runner:
 
 
 async def reset(target: Target) -> None:
-    """Forgets the scripts of earlier runs; a target without scripted models has none.
+    """Forgets the scripts of earlier runs; whether `Reset` does what it has to is left to the cases about it.
 
     Raises:
-        TargetGoneError: it does not answer.
+        TargetGoneError: the target is not there.
     """
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=10.0)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise TargetGoneError(f"the target does not answer: {status_of(error)}") from None
+    try:
+        await answer_of(target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=ASK_S))
+    except RpcFailedError as error:
+        if error.status.code == "UNAVAILABLE":
+            raise TargetGoneError(f"the target does not answer: {error.status}") from None
 
 
 def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseResult:

@@ -14,6 +14,7 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.yaml_reading import read_yaml
+from asynclm_conformance.names import capability_name
 
 _FEATURE, _CAPABILITY = "FEATURE_", "CAPABILITY_"
 
@@ -39,6 +40,10 @@ class Profile:
     features: frozenset[int]
     requires: frozenset[int]
     emulated: bool
+
+    def has(self, case: Case) -> bool:
+        """Whether a case belongs to it."""
+        return case.message.feature in self.features and not (self.emulated and case.message.not_emulated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,18 @@ def profile_called(name: str) -> Profile:
     return known[name]
 
 
+def read_selection(given: Sequence[str]) -> tuple[Pattern, ...]:
+    """What `--run` is given: as `read_patterns`, but only nothing at all stands for every case.
+
+    Raises:
+        SelectionError: a file cannot be read, or the files have no pattern.
+    """
+    found = read_patterns(given)
+    if given and not found:
+        raise SelectionError(f"--run {' '.join(given)}: names no case; leave it out to run them all")
+    return found
+
+
 def read_patterns(given: Iterable[str], *, reasons: bool = False) -> tuple[Pattern, ...]:
     """Patterns as they are given on the command line; `@FILE` stands for the lines of a file.
 
@@ -170,8 +187,7 @@ def select(
     return tuple(
         case
         for case in cases
-        if case.message.feature in profile.features
-        and not (profile.emulated and case.message.not_emulated)
+        if profile.has(case)
         and (not run or any(pattern.matches(case.name) for pattern in run))
         and not any(pattern.matches(case.name) for pattern in skip)
     )
@@ -203,7 +219,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
     declared = set(info.capabilities)
     missing = [needed for needed in needed_by(case) if needed not in declared]
     if missing:
-        names = ", ".join(_name(needed) for needed in missing)
+        names = ", ".join(capability_name(needed) for needed in missing)
         if any(needed in profile.requires for needed in missing):
             return (
                 "",
@@ -216,7 +232,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
         return f"the target does not offer the tools {', '.join(absent)} of the conformance tool set", ""
     lacks = case.message.lacks
     if lacks and declared.issuperset(lacks):
-        return f"the target declares {', '.join(_name(lacking) for lacking in lacks)}", ""
+        return f"the target declares {', '.join(capability_name(lacking) for lacking in lacks)}", ""
     if case.live and all(model.scripted_only for model in info.models):
         return "the target has no model that decodes by itself", ""
     return "", ""
@@ -224,7 +240,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
 
 def undeclared(profile: Profile, info: control_pb2.GetServerInfoResponse) -> tuple[str, ...]:
     """The names of the capabilities that a profile asks for and a target does not declare."""
-    return tuple(_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
+    return tuple(capability_name(needed) for needed in sorted(profile.requires - set(info.capabilities)))
 
 
 def needed_by(case: Case) -> tuple[int, ...]:
@@ -236,10 +252,3 @@ def needed_by(case: Case) -> tuple[int, ...]:
     if any(spec.weights for spec in specs):
         found[session_pb2.CAPABILITY_SCRIPTED_WEIGHTS] = None
     return tuple(found)
-
-
-def _name(capability: int) -> str:
-    try:
-        return session_pb2.Capability.Name(session_pb2.Capability.ValueType(capability)).removeprefix(_CAPABILITY)
-    except ValueError:
-        return str(capability)

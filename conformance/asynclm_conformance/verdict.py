@@ -7,23 +7,13 @@ from collections.abc import Sequence
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.exit_codes import ExitCode
-
-_PREFIX = "VERDICT_"
+from asynclm_conformance.names import verdict_name
 
 
 def count(results: Sequence[results_pb2.CaseResult]) -> dict[str, int]:
     """How many cases have each verdict, by its name; those that none has are left out."""
     names = Counter(verdict_name(result.verdict) for result in results)
-    return {
-        name: names[name]
-        for name in (value.removeprefix(_PREFIX) for value in results_pb2.Verdict.DESCRIPTOR.values_by_name)
-        if names[name]
-    }
-
-
-def verdict_name(verdict: results_pb2.Verdict.ValueType) -> str:
-    """`PASS` and so on."""
-    return results_pb2.Verdict.Name(verdict).removeprefix(_PREFIX)
+    return {name: names[name] for name in map(verdict_name, results_pb2.Verdict.values()) if names[name]}
 
 
 def exit_code(counts: dict[str, int], missing: Sequence[str] = ()) -> ExitCode:

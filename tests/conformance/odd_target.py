@@ -18,7 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from asynclm.conformance.v1 import scripted_model_pb2, scripted_model_pb2_grpc
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc, session_pb2
 
-KINDS = ("no-health", "never-serving", "other-revision", "ends", "silent", "babbling", "dying", "garbage")
+KINDS = (
+    *("no-health", "never-serving", "other-revision", "ends"),
+    *("silent", "babbling", "garbage", "undecodable", "miscounting", "dying"),
+)
 CAPABILITIES = (session_pb2.CAPABILITY_SCRIPTED_MODEL, session_pb2.CAPABILITY_PYTHON_CALL)
 
 
@@ -45,8 +48,11 @@ class Control(control_pb2_grpc.ControlServicer):
 
 
 class Scripts(scripted_model_pb2_grpc.ScriptedModelServicer):
+    def __init__(self, kind: str) -> None:
+        self._wrong = kind == "miscounting"
+
     async def LoadScript(self, request: Any, context: Any) -> scripted_model_pb2.LoadScriptResponse:  # noqa: N802
-        return scripted_model_pb2.LoadScriptResponse(ids_per_step=[1] * len(request.steps))
+        return scripted_model_pb2.LoadScriptResponse(ids_per_step=[1] * (len(request.steps) + self._wrong))
 
     async def Reset(self, request: Any, context: Any) -> scripted_model_pb2.ResetResponse:  # noqa: N802
         return scripted_model_pb2.ResetResponse()
@@ -76,8 +82,16 @@ async def serve(kind: str, port: int) -> None:
     if kind != "no-health":
         health_pb2_grpc.add_HealthServicer_to_server(Health(kind), server)
     control_pb2_grpc.add_ControlServicer_to_server(Control(kind), server)
-    scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(Scripts(), server)
-    inference_pb2_grpc.add_InferenceServicer_to_server(Inference(kind), server)
+    scripted_model_pb2_grpc.add_ScriptedModelServicer_to_server(Scripts(kind), server)
+    if kind == "undecodable":
+        sessions = grpc.stream_stream_rpc_method_handler(
+            Inference(kind).Session, session_pb2.ClientEvent.FromString, lambda _: b"\xff"
+        )
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("asynclm.v1.Inference", {"Session": sessions})]
+        )
+    else:
+        inference_pb2_grpc.add_InferenceServicer_to_server(Inference(kind), server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()

@@ -14,6 +14,7 @@ from asynclm_conformance.cases.yaml_reading import read_yaml
 from asynclm_conformance.requirements import load
 
 UNKNOWN = "-".join(("SES", "999"))  # spelled so that no search takes it for a citation
+GET, LIST = "asynclm.v1.Control/GetSession", "asynclm.v1.Control/ListSessions"
 HEAD = "about: Something.\ncases:\n"
 GOOD = """\
 - id: one
@@ -77,6 +78,9 @@ def test_a_line_of_cml_is_cut_at_control_words_and_unescaped() -> None:
         (HEAD + "- {id: a, needs: [FLYING]}", "'FLYING' is no Capability"),
         (HEAD + "- {id: a, steps: [{advance: {ms: soon}}]}", "ms"),
         (HEAD + "- just words", "a mapping is expected"),
+        (HEAD + "- {[a]: b}", "line 3: a key is a word; got ['a']"),
+        (HEAD + "- {id: !!int x}", "is not YAML"),
+        (HEAD + "- {id: a, feature: [CORE]}", "['CORE'] is no Feature"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_place(text: str, message: str) -> None:
@@ -108,9 +112,12 @@ def test_words_that_yaml_takes_for_booleans_stay_words() -> None:
         (("grant: {rest: true}", "grant: {through: 5}"), "the script has 2 lines"),
         (("grant: {rest: true}", "{grant: {through: 1}}\n  - grant: {through: 1}"), "line 1 was granted before"),
         (("grant: {rest: true}", "{session: other, open: true}"), "no session 'other'"),
+        (("  steps:", "  sessions: {other: {}}\n  steps:"), "sessions.other: no step is about it"),
         (("grant: {rest: true}", "at_once: true"), "does nothing"),
         (("grant: {rest: true}", "rpc: {method: a.B/C}"), "no method is called"),
         (("grant: {rest: true}", "rpc: {method: asynclm.v1.Control/GetSession, request: {id: 1}}"), "unknown key 'id'"),
+        (("grant: {rest: true}", f"rpc: {{method: {LIST}, in_order: {{sesions: []}}}}"), "unknown key 'sesions'"),
+        (("grant: {rest: true}", f"rpc: {{method: {GET}, in_order: {{session: {{}}}}}}"), "has no pages"),
         (("- end: true", "- {cml: 'a [END]', masked: true}"), "is one token"),
         (("- end: true", "- masked: true"), "says nothing"),
         (("    trace:", "    watch: [trap_entered]\n    trace:"), "leaves out finished"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asynclm.conformance.v1 import suite_pb2
 from asynclm_conformance import coverage
 from asynclm_conformance.cases.reading import read_suite
 from asynclm_conformance.requirements import load
@@ -29,7 +30,7 @@ def test_a_must_is_never_verified_by_a_case_that_only_warns() -> None:
     weak = [
         (case.name, requirement)
         for case in read_suite()
-        if case.level != 1
+        if case.level != suite_pb2.LEVEL_MUST
         for requirement in case.message.verifies
         if load()[requirement].level == "MUST"
     ]

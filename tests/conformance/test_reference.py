@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from asynclm.conformance.v1 import results_pb2, suite_pb2
-from asynclm_conformance import selection, verdict
+from asynclm_conformance import selection
 from asynclm_conformance.cases.reading import read_suite
+from asynclm_conformance.names import verdict_name
 from asynclm_conformance.play.target import started
 from asynclm_conformance.run import Runner
 
@@ -38,7 +39,7 @@ def run(command: Sequence[str], profile: str, *, live: bool) -> list[results_pb2
 
 def told(results: Sequence[results_pb2.CaseResult]) -> str:
     return "\n".join(
-        f"{verdict.verdict_name(result.verdict)} {result.case} {result.reason}"
+        f"{verdict_name(result.verdict)} {result.case} {result.reason}"
         + "".join(f"\n  [{f.requirement}] {f.message}; want {f.want}; got {f.got}" for f in result.failures)
         for result in results
         if result.verdict not in (results_pb2.VERDICT_PASS, results_pb2.VERDICT_SKIP)

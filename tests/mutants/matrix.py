@@ -14,13 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.mutants.registry import FILES, MUTANTS, Mutant
+from tests.mutants.registry import FILES, MUTANTS, Mutant, mutants_of, subject_of
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.reading import read_suite
 from asynclm_conformance.play.faults import TargetGoneError
-from asynclm_conformance.play.target import started
+from asynclm_conformance.play.target import TargetError, started
 from asynclm_conformance.requirements import load as requirements
 from asynclm_conformance.run import Runner, reset
 from asynclm_conformance.selection import choose, profile_called
@@ -32,6 +32,13 @@ START_S = 60.0
 CASES_AT_ONCE = 8
 MUTANTS_AT_ONCE = 2
 PROFILE = "full"
+HEAD = """\
+How many cases of each file of the suite find each [mutant](mutants.md): one run, as
+`python -m tests.mutants.matrix --markdown` prints it. Most faults break more than one rule, and many stand in the way of
+cases about something else; what each may break is declared with it, and a case that fails for no declared reason is
+told of."""
+"""What stands over the page."""
+
 COMMON = frozenset({"session-basics", "ends", "safe-points"})
 """Files of cases that are run against every mutant: what is watched on all streams shows in them."""
 
@@ -140,15 +147,15 @@ async def run_cases(
             raise _EnoughError
 
     command = (sys.executable, "-m", "tests.mutants.serve", name, "--port", "{port}")
-    async with started(command, start_s=START_S) as target:
-        try:
+    try:
+        async with started(command, start_s=START_S) as target:
             await reset(target)
             runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=take)
             await runner.run(choose(cases, profile_called(PROFILE), target.info))
-        except _EnoughError:
-            pass
-        except TargetGoneError as error:
-            return tuple(results), str(error)
+    except _EnoughError:
+        pass
+    except (TargetError, TargetGoneError) as error:
+        return tuple(results), str(error)
     return tuple(results), ""
 
 
@@ -202,15 +209,15 @@ def table(findings: Sequence[Finding]) -> str:
 
 def page(findings: Sequence[Finding]) -> str:
     """The same in Markdown, the mutants of each file under a heading."""
-    lines = []
+    found = {finding.mutant.name: finding for finding in findings}
+    lines = ["# The matrix of mutants and cases", "", HEAD]
     for file in FILES:
-        found = [finding for finding in findings if finding.mutant.patch.__module__ == file.__name__]
-        if found:
-            about = (file.__doc__ or "").partition("\n")[0].rstrip(".")
-            lines += ["", f"## {about}", "", "| mutant | fault | breaks | cases that find it |", "|---|---|---|---|"]
-        for finding in found:
-            mutant, finders = finding.mutant, _finders(finding) if finding.caught else "none"
-            lines.append(f"| `{mutant.name}` | {mutant.about} | {' '.join(mutant.violates)} | {finders} |")
+        rows = [found[mutant.name] for mutant in mutants_of(file) if mutant.name in found]
+        if rows:
+            lines += ["", f"## {subject_of(file)}", "", "| mutant | found by | cases of each file |", "|---|---|---|"]
+        for finding in rows:
+            count = len(finding.failed) if finding.caught else "nothing"
+            lines.append(f"| `{finding.mutant.name}` | {count} | {_finders(finding)} |")
     return "\n".join(lines)
 
 

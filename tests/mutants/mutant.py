@@ -62,8 +62,7 @@ def mutant(
 
 def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Puts a function in the place of a method or of a module's function; its first argument is the original."""
-    if name not in vars(owner):
-        raise AttributeError(f"{owner} has no {name} of its own, so that nothing would be changed")
+    _has(owner, name)
     original = getattr(owner, name)
 
     def install(patched: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,10 +84,14 @@ def replaces(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[.
     return install
 
 
-def puts(owner: Any, name: str, value: Any) -> None:
-    """Puts a value in the place of an attribute, which has to be there."""
+def _has(owner: Any, name: str) -> None:
     if name not in vars(owner):
         raise AttributeError(f"{owner} has no {name} of its own, so that nothing would be changed")
+
+
+def puts(owner: Any, name: str, value: Any) -> None:
+    """Puts a value in the place of an attribute, which has to be there."""
+    _has(owner, name)
     setattr(owner, name, value)
 
 

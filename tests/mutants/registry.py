@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from tests.mutants import (
     faults_calls,
     faults_cml,
@@ -15,7 +17,7 @@ from tests.mutants import (
 )
 from tests.mutants.mutant import MUTANTS, Mutant
 
-__all__ = ["FILES", "MUTANTS", "Mutant"]
+__all__ = ["FILES", "MUTANTS", "Mutant", "mutants_of", "subject_of"]
 
 FILES = (
     faults_calls,
@@ -28,3 +30,13 @@ FILES = (
     faults_traps,
     faults_wire,
 )
+
+
+def mutants_of(file: ModuleType) -> list[Mutant]:
+    """The mutants of one file of faults, in its order."""
+    return [mutant for mutant in MUTANTS.values() if mutant.patch.__module__ == file.__name__]
+
+
+def subject_of(file: ModuleType) -> str:
+    """What the faults of a file are about."""
+    return (file.__doc__ or "").partition("\n")[0].rstrip(".")

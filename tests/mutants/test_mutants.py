@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from tests.mutants.listing import PAGE, listing
 from tests.mutants.matrix import Finding, cases_about, examine_all, run_cases
-from tests.mutants.registry import FILES, MUTANTS
+from tests.mutants.registry import FILES, MUTANTS, mutants_of
 from tests.mutants.serve import UNMUTATED
 
 from asynclm.conformance.v1 import results_pb2
@@ -21,9 +20,7 @@ from asynclm_conformance.requirements import load
 EVERY = 6
 """Of each file's mutants one of so many is run in `make test`; the slow tests run them all."""
 
-QUICK = tuple(
-    mutant for file in FILES for mutant in [m for m in MUTANTS.values() if m.patch.__module__ == file.__name__][::EVERY]
-)
+QUICK = tuple(mutant for file in FILES for mutant in mutants_of(file)[::EVERY])
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +87,5 @@ def test_the_server_as_it_is_passes_the_same_cases() -> None:
     assert not failed
 
 
-def test_the_table_lists_every_mutant() -> None:
-    table = (Path(__file__).parents[2] / "conformance" / "docs" / "mutants.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == MUTANTS.keys()
+def test_the_list_of_mutants_is_true() -> None:
+    assert PAGE.read_text(encoding="utf-8") == listing(), "run `python -m tests.mutants.listing`, and commit"

@@ -1,1 +1,1 @@
-"""Cases: reading the YAML files, checking them, choosing among them. Knows no target."""
+"""Cases: reading the YAML files and checking them. Knows no target."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from asynclm.conformance.v1 import suite_pb2
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case, Expectation, SessionCase, script_steps
-from asynclm_conformance.play.rpcs import request_of, response_given
+from asynclm_conformance.cases.rpcs import order_given, request_of, response_given
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _KINDS = frozenset(
@@ -87,6 +87,9 @@ def _trace(trace: Sequence[Expectation], name: str, lines: int) -> Iterator[str]
 def _steps(case: Case) -> Iterator[str]:
     if not case.steps and not case.sessions:
         yield "steps: it does nothing"
+    touched = {MAIN, *(step.session or MAIN for step in case.steps if step.WhichOneof("step") != "rpc")}
+    for name in case.sessions.keys() - touched:
+        yield f"sessions.{name}: no step is about it, so that it is never opened"
     granted: Mapping[str, list[int]] = defaultdict(list)
     for number, step in enumerate(case.steps, 1):
         name, kind = step.session or MAIN, step.WhichOneof("step")
@@ -110,5 +113,6 @@ def _rpc(case: Case, rpc: suite_pb2.Rpc, place: str) -> Iterator[str]:
     try:
         request_of(rpc, names, place)
         response_given(rpc, names, place)
+        order_given(rpc, names, place)
     except CaseError as error:
         yield str(error)

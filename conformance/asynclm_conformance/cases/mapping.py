@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,7 +9,9 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from asynclm.wire.errors import shorten
 from asynclm_conformance.cases.errors import CaseError
+from asynclm_conformance.names import prefix_of
 
 _M = TypeVar("_M", bound=Message)
 _ANY_JSON = ("google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue")
@@ -40,6 +41,22 @@ def to_dict(message: Message) -> dict[str, Any]:
     )
 
 
+def to_plain(message: Message) -> Any:
+    """A `google.protobuf.Struct` or `Value` as JSON; it keeps floats only, so whole numbers go back to integers."""
+    return _whole(json_format.MessageToDict(message))
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+    return value
+
+
 def canonical(value: Any, descriptor: Descriptor, place: str) -> Any:
     """The same value with enum values written in full.
 
@@ -49,7 +66,7 @@ def canonical(value: Any, descriptor: Descriptor, place: str) -> Any:
     if descriptor.full_name in _ANY_JSON:
         return value
     if not isinstance(value, Mapping):
-        raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+        raise CaseError(f"{place}: is {shorten(value)}; a mapping is expected")
     fields = descriptor.fields_by_name
     out: dict[str, Any] = {}
     for key, entry in value.items():
@@ -65,12 +82,12 @@ def _field(value: Any, field: FieldDescriptor, place: str) -> Any:
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         if not isinstance(value, Mapping):
-            raise CaseError(f"{place}: is {_cut(value)}; a mapping is expected")
+            raise CaseError(f"{place}: is {shorten(value)}; a mapping is expected")
         entry = kind.fields_by_name["value"]
         return {str(key): _one(item, entry, f"{place}.{key}") for key, item in value.items()}
     if field.is_repeated:
         if not isinstance(value, list):
-            raise CaseError(f"{place}: is {_cut(value)}; a list is expected")
+            raise CaseError(f"{place}: is {shorten(value)}; a list is expected")
         return [_one(item, field, f"{place}[{number}]") for number, item in enumerate(value)]
     return _one(value, field, place)
 
@@ -87,14 +104,9 @@ def _enum(value: Any, enum: EnumDescriptor, place: str) -> str | int:
     """An enum value in full; a number stands for itself, so that a case can send what this revision does not have."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
-    for name in (value, f"{prefix}{value}"):
+    prefix = prefix_of(enum.name)
+    for name in (str(value), f"{prefix}{value}"):
         if name in enum.values_by_name:
             return str(name)
     names = ", ".join(name.removeprefix(prefix) for name in enum.values_by_name)
-    raise CaseError(f"{place}: {_cut(value)} is no {enum.name}; allowed: {names}")
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    raise CaseError(f"{place}: {shorten(value)} is no {enum.name}; allowed: {names}")

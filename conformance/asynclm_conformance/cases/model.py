@@ -74,8 +74,7 @@ class Case:
         name: `FILE/ID`.
         message: what the file says.
         sessions: by name, `main` first.
-        steps: what is done; the expectation of a `wait_for` step beside it.
-        given_responses: what of each step's rpc response was written down.
+        waits: what the `wait_for` steps wait for, by the step's index.
     """
 
     name: str

@@ -20,6 +20,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise CaseError(f"line {key_node.start_mark.line + 1}: a key is a word; got {key!r}")
         if key in found:
             raise CaseError(f"line {key_node.start_mark.line + 1}: the key {key!r} is given twice")
         found[key] = loader.construct_object(value_node, deep=True)
@@ -57,5 +59,5 @@ def read_yaml(text: str, name: str) -> Any:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
         raise CaseError(f"{name}: {place}{error.problem or 'is not YAML'}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise CaseError(f"{name}: is not YAML: {error}") from None

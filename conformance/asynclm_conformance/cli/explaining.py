@@ -7,19 +7,12 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.json_format import MessageToDict
 
 from asynclm.conformance.v1 import suite_pb2
-from asynclm.v1 import session_pb2
 from asynclm_conformance import coverage
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.judge.events import wanted
+from asynclm_conformance.names import capability_name, feature_name, level_name
 from asynclm_conformance.requirements import load
 from asynclm_conformance.selection import needed_by, profiles
-
-_LEVEL, _FEATURE = "LEVEL_", "FEATURE_"
-
-
-def feature_name(case: Case) -> str:
-    """The feature of a case, in lower case."""
-    return suite_pb2.Feature.Name(case.message.feature).removeprefix(_FEATURE).lower()
 
 
 def listing(cases: Sequence[Case]) -> Iterator[str]:
@@ -27,7 +20,7 @@ def listing(cases: Sequence[Case]) -> Iterator[str]:
     width = max((len(case.name) for case in cases), default=0)
     by_feature: dict[str, int] = {}
     for case in cases:
-        feature = feature_name(case)
+        feature = feature_name(case.message.feature)
         by_feature[feature] = by_feature.get(feature, 0) + 1
         yield f"{case.name:{width}}  {case.message.title}"
     yield ""
@@ -54,8 +47,7 @@ def requirement_listing(cases: Sequence[Case]) -> Iterator[str]:
 def explanation(case: Case) -> Iterator[str]:
     """A case in full: what it shows, why, what is done and what has to come."""
     message = case.message
-    level = suite_pb2.Level.Name(case.level).removeprefix(_LEVEL)
-    yield f"{case.name} ({level}, {feature_name(case)})"
+    yield f"{case.name} ({level_name(case.level)}, {feature_name(case.message.feature)})"
     yield message.title + "."
     if message.note:
         yield message.note
@@ -64,11 +56,15 @@ def explanation(case: Case) -> Iterator[str]:
         found = requirements.get(name)
         if found is not None:
             yield f"\n[{name}] {found.sentence}\n    spec/draft/{found.page}.md"
-    needed = [capability.removeprefix("CAPABILITY_") for capability in _capabilities(case)]
-    claims = [profile.name for profile in profiles().values() if message.feature in profile.features]
+    needed = [capability_name(capability) for capability in needed_by(case)]
+    claims = [profile.name for profile in profiles().values() if profile.has(case)]
     yield f"\npart of the profiles: {', '.join(claims)}"
     if needed:
         yield f"needs: {', '.join(needed)}"
+    if message.lacks:
+        yield f"for targets without: {', '.join(capability_name(lacking) for lacking in message.lacks)}"
+    if message.needs_tools:
+        yield f"needs tools of the server: {', '.join(message.needs_tools)}"
     if message.not_emulated:
         yield f"not part of emulated: {message.not_emulated}"
     for name, session in case.sessions.items():
@@ -96,7 +92,3 @@ def _session(spec: suite_pb2.SessionSpec) -> Iterator[str]:
 
 def _short(message: object) -> str:
     return str(MessageToDict(message, preserving_proto_field_name=True))  # type: ignore[arg-type]
-
-
-def _capabilities(case: Case) -> list[str]:
-    return [session_pb2.Capability.Name(session_pb2.Capability.ValueType(needed)) for needed in needed_by(case)]

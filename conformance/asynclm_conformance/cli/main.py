@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import enum
+import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from asynclm_conformance import coverage, report, selection
 from asynclm_conformance.cases.errors import CaseError
@@ -23,7 +25,23 @@ from asynclm_conformance.play.faults import TargetGoneError
 from asynclm_conformance.play.target import TargetError
 from asynclm_conformance.requirements import load
 
+
+class _Group(TyperGroup):
+    """Ends with our statuses where Typer has its own: its 1 says here that a target is not conformant."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _end("interrupted", ExitCode.HARNESS)
+        except BrokenPipeError:  # the reader of our output has gone: nothing to say, and nobody to say it to
+            _discard_output()
+            raise SystemExit(ExitCode.HARNESS) from None
+
+
 app = typer.Typer(
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -58,15 +76,6 @@ SkipOption = Annotated[list[str] | None, typer.Option("--skip", help="Not these 
 SuiteOption = Annotated[list[Path] | None, typer.Option("--suite", help="Files of cases in place of the suite's own.")]
 
 
-class Format(enum.StrEnum):
-    """Forms of a report."""
-
-    TEXT = "text"
-    JUNIT = "junit"
-    HTML = "html"
-    BADGE = "badge"
-
-
 @app.command()
 def run(
     target: TargetWords = None,
@@ -94,7 +103,7 @@ def run(
             RunSettings(
                 target=_target(target, settings, token_file, ca_file, start),
                 profile=selection.profile_called(profile or settings.profile),
-                run=selection.read_patterns(run_patterns or ()),
+                run=selection.read_selection(run_patterns or ()),
                 skip=selection.read_patterns((*settings.skip, *(skip or ()))),
                 known_failing=_listed(known_failing, settings.known_failing),
                 known_flaky=_listed(known_flaky, settings.known_flaky),
@@ -161,7 +170,7 @@ def list_cases(
     chosen = selection.select(
         cases,
         selection.profile_called(profile),
-        run=selection.read_patterns(run_patterns or ()),
+        run=selection.read_selection(run_patterns or ()),
         skip=selection.read_patterns(skip or ()),
     )
     if not chosen:
@@ -177,10 +186,13 @@ def explain(
 ) -> None:
     """Say what a case shows: its requirements, its script, what is done and what has to come."""
     patterns = selection.read_patterns(names)
-    cases = [case for case in read_suite(tuple(suite or ())) if any(pattern.matches(case.name) for pattern in patterns)]
-    if not cases:
-        raise selection.SelectionError(f"no case is called {' or '.join(names)}; see `asynclm-conformance list`")
-    print("\n\n".join("\n".join(explaining.explanation(case)) for case in cases))
+    cases = read_suite(tuple(suite or ()))
+    unknown = [pattern.text for pattern in patterns if not any(pattern.matches(case.name) for case in cases)]
+    if unknown or not patterns:
+        called = " or ".join(unknown or names)
+        raise selection.SelectionError(f"no case is called {called}; see `asynclm-conformance list`")
+    chosen = [case for case in cases if any(pattern.matches(case.name) for pattern in patterns)]
+    print("\n\n".join("\n".join(explaining.explanation(case)) for case in chosen))
 
 
 @app.command()
@@ -202,12 +214,17 @@ def lint(
 @app.command(name="report")
 def write_report(
     records: Annotated[list[Path], typer.Argument(metavar="RECORD...", help="Records: one column each.")],
-    format: Annotated[Format, typer.Option(help="text, junit, html or badge.")] = Format.TEXT,
+    format: Annotated[report.Format, typer.Option(help="The form of the report.")] = "text",
     out: Annotated[Path | None, typer.Option(help="A file; a folder for html. (default: standard output)")] = None,
 ) -> None:
     """Turn records into a report."""
     runs = [report.read(path) for path in records]
-    report.write(runs, format=format.value, out=out if out is not None else sys.stdout)
+    try:
+        report.write(runs, format=format, out=out if out is not None else sys.stdout)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise report.ReportError(f"{out}: cannot be written: {error.strerror or error}") from None
     if any(run.interrupted for run in runs):
         print("a record has no footer: its run was broken off, and says nothing of what is missing", file=sys.stderr)
         raise SystemExit(ExitCode.HARNESS)
@@ -218,10 +235,12 @@ def diff(
     before: Annotated[Path, typer.Argument(help="The record of the earlier run.")],
     after: Annotated[Path, typer.Argument(help="The record of the later run.")],
 ) -> None:
-    """Compare two records; status 1 if something has become worse."""
+    """Compare two records; status 1 if something has become worse, 4 if one of them has no footer."""
     found = report.compare(report.read(before), report.read(after))
     print(found)
-    raise SystemExit(ExitCode.NONCONFORMANT if found.regressions else ExitCode.CONFORMANT)
+    if found.regressions:
+        raise SystemExit(ExitCode.NONCONFORMANT)
+    raise SystemExit(ExitCode.HARNESS if found.interrupted else ExitCode.CONFORMANT)
 
 
 @app.command()
@@ -261,14 +280,18 @@ def main() -> None:
     try:
         app()
     except (CaseError, selection.SelectionError, ConfigurationError, report.RecordError, report.ReportError) as error:
-        _end(error, ExitCode.USAGE)
+        _end(str(error), ExitCode.USAGE)
     except (TargetError, TargetGoneError) as error:
-        _end(error, ExitCode.TARGET)
-    except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(ExitCode.HARNESS) from None
+        _end(str(error), ExitCode.TARGET)
+    except Exception:
+        _end(f"a fault of the runner itself:\n{traceback.format_exc()}", ExitCode.HARNESS)
 
 
-def _end(error: Exception, code: ExitCode) -> None:
-    print(f"asynclm-conformance: {error}", file=sys.stderr)
+def _discard_output() -> None:
+    """What is left in the buffers goes nowhere, so that the interpreter does not fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end(message: str, code: ExitCode) -> NoReturn:
+    print(f"asynclm-conformance: {message}", file=sys.stderr)
     raise SystemExit(code) from None

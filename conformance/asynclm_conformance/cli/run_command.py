@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +22,7 @@ from asynclm_conformance import selection, verdict
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.reading import read_suite
 from asynclm_conformance.cli.target_options import TargetOptions
+from asynclm_conformance.configuration import Configuration
 from asynclm_conformance.exit_codes import ExitCode
 from asynclm_conformance.play.faults import TargetGoneError
 from asynclm_conformance.play.target import REVISION, Target
@@ -60,13 +61,14 @@ class RunSettings:
     keep_wire: bool = False
 
 
-def run_suite(settings: RunSettings, out: TextIO = sys.stdout) -> ExitCode:
+def run_suite(settings: RunSettings) -> ExitCode:
     """Runs the suite, writes the record, prints the report and gives the exit status.
 
     Raises:
         CaseError: a file of cases cannot be used.
         SelectionError: a pattern cannot be used.
         TargetError: the target cannot be used.
+        TargetGoneError: it ended, or does not answer any more.
     """
     cases = read_suite(settings.suite)
     chosen = selection.select(
@@ -82,14 +84,18 @@ def run_suite(settings: RunSettings, out: TextIO = sys.stdout) -> ExitCode:
         return ExitCode.NOTHING_SELECTED
     whole = len(chosen) == len(selection.select(cases, settings.profile)) and not settings.suite
     try:
-        return asyncio.run(_run(settings, chosen, whole=whole, out=out))
-    except KeyboardInterrupt:
-        print(f"interrupted: no verdict; {settings.out} has what there is, without a footer", file=sys.stderr)
+        return asyncio.run(_run(settings, chosen, whole=whole))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted: no verdict", file=sys.stderr)
         return ExitCode.HARNESS
 
 
-async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out: TextIO) -> ExitCode:
-    console = Console(file=out, highlight=False, soft_wrap=True)
+async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool) -> ExitCode:
+    this = asyncio.current_task()
+    assert this is not None, "a coroutine runs in a task"
+    with contextlib.suppress(NotImplementedError):  # to be told to end is to be interrupted: the target ends, too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    console = text.console()
     async with settings.target.opened() as target:
         choices = selection.choose(
             cases,
@@ -98,30 +104,12 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out
             known_failing=settings.known_failing,
             known_flaky=settings.known_flaky,
         )
-        console.print(text.banner(_header(settings, target, len(cases)), choices_skipped(choices)), markup=False)
+        header = _header(settings, target, len(cases))
+        console.print(text.banner(header, _skipped(choices)), markup=False)
         began = time.monotonic()
-        with record.RecordWriter(settings.out) as writer:
-            writer.header(_header(settings, target, len(cases)))
-            await reset(target)
-            with _progress(console, len(choices)) as tick:
-
-                def report(result: results_pb2.CaseResult) -> None:
-                    writer.result(result)
-                    tick()
-
-                runner = Runner(
-                    target,
-                    jobs=settings.jobs,
-                    patience_s=settings.patience_s,
-                    keep_wire=settings.keep_wire,
-                    report=report,
-                )
-                try:
-                    results = await runner.run(choices)
-                except TargetGoneError as error:
-                    raise TargetGoneError(
-                        f"{error}\nno verdict: {settings.out} has what there is, without a footer"
-                    ) from None
+        with _recording(settings.out) as writer:
+            writer.header(header)
+            results = await _results(settings, target, choices, writer, console)
             counts = verdict.count(results)
             missing = selection.undeclared(settings.profile, target.info)
             code = verdict.exit_code(counts, missing)
@@ -129,12 +117,48 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out
                 counts, revision=REVISION, profile=settings.profile.name, whole=whole, missing=missing
             )
             seconds = round(time.monotonic() - began, 2)
-            writer.footer(results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds))
-    text.write_run(record.read(settings.out), console)
+            footer = results_pb2.Footer(counts=counts, claim=claim, exit_code=code, seconds=seconds)
+            writer.footer(footer)
+    text.write_run(record.Run(header, tuple(results), footer), console)
     return code
 
 
-def choices_skipped(choices: Sequence[selection.Choice]) -> dict[str, int]:
+@contextlib.contextmanager
+def _recording(path: Path) -> Iterator[record.RecordWriter]:
+    """The record, opened; says what is left of it if the run does not come to its end."""
+    told = f"no verdict: {path} has what there is, without a footer"
+    with record.RecordWriter(path) as writer:
+        try:
+            yield writer
+        except TargetGoneError as error:
+            raise TargetGoneError(f"{error}\n{told}") from None
+        except asyncio.CancelledError:
+            print(told, file=sys.stderr)
+            raise
+
+
+async def _results(
+    settings: RunSettings,
+    target: Target,
+    choices: Sequence[selection.Choice],
+    writer: record.RecordWriter,
+    console: Console,
+) -> list[results_pb2.CaseResult]:
+    """Plays the cases; each result is written down as it is there."""
+    await reset(target)
+    with _progress(console, len(choices)) as tick:
+
+        def report(result: results_pb2.CaseResult) -> None:
+            writer.result(result)
+            tick()
+
+        runner = Runner(
+            target, jobs=settings.jobs, patience_s=settings.patience_s, keep_wire=settings.keep_wire, report=report
+        )
+        return await runner.run(choices)
+
+
+def _skipped(choices: Sequence[selection.Choice]) -> dict[str, int]:
     """How many cases are skipped, by reason."""
     found: dict[str, int] = {}
     for choice in choices:
@@ -163,11 +187,16 @@ def _header(settings: RunSettings, target: Target, selected: int) -> results_pb2
 
 
 def _command(settings: RunSettings) -> list[str]:
-    """The command line that repeats the run, whatever of it was configured."""
+    """The command line that runs a case again with `--run CASE`: all that reaches the target and changes a verdict."""
     words = ["asynclm-conformance", "run", "--profile", settings.profile.name]
     for path in settings.suite:
         words += ["--suite", str(path)]
+    if settings.patience_s != Configuration().patience:
+        words += ["--patience", f"{settings.patience_s:g}"]
     target = settings.target
+    for option, file in (("--token-file", target.token_file), ("--ca-file", target.ca_file)):
+        if file is not None:
+            words += [option, str(file)]
     return [*words, *(target.target if target.address is not None else ("--", *target.target))]
 
 

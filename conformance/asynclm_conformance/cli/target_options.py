@@ -35,6 +35,10 @@ class TargetOptions:
     def __post_init__(self) -> None:
         if not self.target:
             raise TargetError("no target is given: grpc://HOST:PORT, or -- COMMAND with {port} in it")
+        if not self.target[0].startswith(SECURE):
+            for option, file in (("--token-file", self.token_file), ("--ca-file", self.ca_file)):
+                if file is not None:
+                    raise TargetError(f"{option} is for a target that is reached by TLS; use grpcs://HOST:PORT")
         object.__setattr__(self, "spelled", " ".join(self.target))
 
     @property
@@ -67,12 +71,17 @@ class TargetOptions:
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if not self.target[0].startswith(SECURE):
-            if self.token_file is not None:
-                raise TargetError("a token is not sent over plaintext; use grpcs://")
             return None
-        ca = self.ca_file.read_bytes() if self.ca_file is not None else None
+        ca = _content("--ca-file", self.ca_file) if self.ca_file is not None else None
         channel = grpc.ssl_channel_credentials(root_certificates=ca)
         if self.token_file is None:
             return channel
-        token = self.token_file.read_text(encoding="utf-8").strip()
+        token = _content("--token-file", self.token_file).decode("utf-8", "replace").strip()
         return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token))
+
+
+def _content(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TargetError(f"{option} {path}: cannot be read: {error.strerror}") from None

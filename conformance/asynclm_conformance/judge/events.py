@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 
 from asynclm.v1 import session_pb2
-from asynclm_conformance.cases.mapping import to_dict
+from asynclm_conformance.cases.mapping import to_dict, to_plain
 from asynclm_conformance.cases.model import Expectation
 from asynclm_conformance.judge.matching import Difference, difference
 
@@ -92,18 +92,4 @@ def _json(body: Any, path: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A protobuf Value as JSON; whole numbers as integers."""
-    if isinstance(value, str):
-        return value
-    return _whole(MessageToDict(value))
-
-
-def _whole(value: Any) -> Any:
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case dict():
-            return {key: _whole(item) for key, item in value.items()}
-        case list():
-            return [_whole(item) for item in value]
-    return value
+    return value if isinstance(value, str) else to_plain(value)

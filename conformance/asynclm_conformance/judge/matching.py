@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asynclm.conformance.v1 import suite_pb2
+from asynclm.wire.errors import shorten
 from asynclm_conformance.play.faults import RpcStatus
 
 Difference = tuple[str, str, str]
@@ -81,5 +82,4 @@ def fault_difference(fault: suite_pb2.Fault, status: RpcStatus) -> Difference | 
 
 
 def _shown(value: Any) -> str:
-    text = "absent" if value is None else repr(value)
-    return text if len(text) <= 500 else f"{text[:497]}..."
+    return "absent" if value is None else shorten(value, 500)

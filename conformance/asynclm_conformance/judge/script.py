@@ -24,12 +24,10 @@ _SPELLED[_END] = "<end>"
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """What was sampled: the text with marks, and the number of units at each mark."""
+    """What is sampled: the text with marks, and the number of units at each mark."""
 
     text: str
     marks: tuple[tuple[str, int], ...]
-    units: int
-    last: int
 
 
 def script_mismatch(
@@ -43,45 +41,41 @@ def script_mismatch(
         events: everything that came.
         stops: whether the session has stop strings, which keep text back for good.
     """
-    if any(piece.step.WhichOneof("step") in ("sample", "release", "copy") for piece in pieces):
+    if any(piece.step.WhichOneof("step") in ("sample", "release") for piece in pieces):
         return None  # the model's own words
-    seen = _seen(events)
-    wanted = _wanted(pieces, units, seen.units)
+    seen, wanted = _seen(events), _wanted(pieces, units)
+    last = next((event.sequence for event in reversed(events) if event.HasField("tokens")), 0)
     text, whole = seen.text.rstrip(_END), wanted.text.rstrip(_END)
     if not whole.startswith(text) and not (stops and _within(text, whole)):
-        return Mismatch("the sampled text is not the script's", _spell(whole), _spell(text), "SCR-004", seen.last)
+        return Mismatch("the sampled text is not the script's", _spell(whole), _spell(text), "SCR-004", last)
     for number, (mark, at) in enumerate(seen.marks):
         if number >= len(wanted.marks):
             if mark == _END:
                 continue  # an exhausted script samples end of sequence [SCR-007]
-            return Mismatch("a control token beyond the script", "none", _spell(mark), "SCR-004", seen.last)
+            return Mismatch("a control token beyond the script", "none", _spell(mark), "SCR-004", last)
         expected, units_there = wanted.marks[number]
         if (expected, units_there) != (mark, at):
             want = f"{_spell(expected)} as unit {units_there}"
-            return Mismatch(
-                "a control token at the wrong place", want, f"{_spell(mark)} as unit {at}", "SCR-004", seen.last
-            )
+            return Mismatch("a control token at the wrong place", want, f"{_spell(mark)} as unit {at}", "SCR-004", last)
     return None
 
 
 def _seen(events: Sequence[session_pb2.ServerEvent]) -> _Played:
-    text, marks, units, last = "", [], 0, 0
+    text, marks = "", []
     for place in placed(events):
         event = place.event
         if not event.HasField("tokens"):
             continue
         tokens = event.tokens
         text += tokens.text
-        units = place.sampled + max(len(tokens.ids), 1)
-        last = event.sequence
         mark = _END if tokens.end_of_sequence else _MARKS.get(tokens.control, "")
         if mark:
             text += mark
-            marks.append((mark, units))
-    return _Played(text, tuple(marks), units, last)
+            marks.append((mark, place.sampled + max(len(tokens.ids), 1)))
+    return _Played(text, tuple(marks))
 
 
-def _wanted(pieces: Sequence[ScriptPiece], units: Sequence[int], sampled: int) -> _Played:
+def _wanted(pieces: Sequence[ScriptPiece], units: Sequence[int]) -> _Played:
     text, marks, so_far = "", [], 0
     for piece, count in zip(pieces, units, strict=True):
         if piece.masked:
@@ -92,7 +86,7 @@ def _wanted(pieces: Sequence[ScriptPiece], units: Sequence[int], sampled: int) -
         text += mark or step.text
         if mark:
             marks.append((mark, so_far))
-    return _Played(text, tuple(marks), sampled, 0)
+    return _Played(text, tuple(marks))
 
 
 def _within(text: str, whole: str) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 _DETAILS = "grpc-status-details-bin"
+_T = TypeVar("_T")
 
 
 class PlayError(Exception):
@@ -64,6 +66,32 @@ class RpcStatus:
 
 
 OK = RpcStatus("OK")
+
+UNDECODABLE = RpcStatus("INTERNAL", "what the target sent cannot be decoded")
+"""Told in place of bytes that are no message of the rpc's type: grpc gives None for them, and no error."""
+
+
+class RpcFailedError(Exception):
+    """An rpc ended with another status than OK, or with a response that cannot be decoded."""
+
+    def __init__(self, status: RpcStatus) -> None:
+        super().__init__(str(status))
+        self.status = status
+
+
+async def answer_of(call: Awaitable[_T]) -> _T:
+    """The response of an rpc that has one.
+
+    Raises:
+        RpcFailedError: it has none.
+    """
+    try:
+        response = await call
+    except grpc.aio.AioRpcError as error:
+        raise RpcFailedError(status_of(error)) from None
+    if response is None:
+        raise RpcFailedError(UNDECODABLE)
+    return response
 
 
 def status_of(error: grpc.aio.AioRpcError) -> RpcStatus:

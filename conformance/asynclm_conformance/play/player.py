@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-
-import grpc
+from typing import TypeVar
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
+from asynclm_conformance.cases.rpcs import order_given, request_of, response_given
 from asynclm_conformance.judge.events import describe, meets
 from asynclm_conformance.judge.matching import Difference, difference, fault_difference, order_difference
+from asynclm_conformance.names import short_name
 from asynclm_conformance.play import rpcs
 from asynclm_conformance.play.defaults import start_of
-from asynclm_conformance.play.faults import PlayError, RpcStatus, status_of
+from asynclm_conformance.play.faults import PlayError, RpcFailedError, RpcStatus, answer_of
 from asynclm_conformance.play.log import WireLog
 from asynclm_conformance.play.stream import SessionStream
 from asynclm_conformance.play.target import Target
@@ -33,6 +34,7 @@ _WAITING = (types_pb2.STATE_TRAPPED, types_pb2.STATE_DRAINING, types_pb2.STATE_I
 """States that nothing ends but an event."""
 
 _numbers = itertools.count(1)
+_T = TypeVar("_T")
 
 
 @dataclass
@@ -42,7 +44,9 @@ class PlayedSession:
     Attributes:
         case: what the case says of it.
         stream: everything that was sent and came.
+        script_id: the id under which its script was loaded; empty if it has none.
         units: of each piece of its script, in order.
+        granted: the credit that it was given so far.
         opened: whether Start was sent.
         cut: how many events had come when the case's steps were over; the trace is about those.
         frames: how many ids each interrupt that was committed has to have, by the event's number; bytes have none
@@ -154,20 +158,28 @@ class Player:
         """Loads the script and returns the model's name."""
         session.script_id = f"case-{next(_numbers)}"
         pieces = session.case.pieces
-        request = scripted_model_pb2.LoadScriptRequest(id=session.script_id, steps=[piece.step for piece in pieces])
-        try:
-            answer = await self._target.scripts.LoadScript(request, timeout=self._patience_s)
-        except grpc.aio.AioRpcError as error:
-            raise PlayError("LoadScript failed", want="ids_per_step", got=str(status_of(error))) from None
-        if len(answer.ids_per_step) != len(pieces):
+        counts = await self._ask("LoadScript", self._counts(session.script_id, [piece.step for piece in pieces]))
+        session.units = tuple(0 if piece.masked else count for piece, count in zip(pieces, counts, strict=True))
+        return f"script:{session.script_id}" + ("+weights" if session.case.spec.weights else "")
+
+    async def _counts(self, script_id: str, steps: Sequence[scripted_model_pb2.ScriptStep]) -> Sequence[int]:
+        """Loads steps under an id and returns how many ids each of them has."""
+        request = scripted_model_pb2.LoadScriptRequest(id=script_id, steps=steps)
+        answer = await answer_of(self._target.scripts.LoadScript(request, timeout=self._patience_s))
+        if len(answer.ids_per_step) != len(steps):
             raise PlayError(
                 "LoadScript has to return a number for each step [SCR-003]",
-                want=f"{len(pieces)} numbers",
+                want=f"{len(steps)} numbers",
                 got=f"{len(answer.ids_per_step)}",
             )
-        counts = zip(pieces, answer.ids_per_step, strict=True)
-        session.units = tuple(0 if piece.masked else count for piece, count in counts)
-        return f"script:{session.script_id}" + ("+weights" if session.case.spec.weights else "")
+        return answer.ids_per_step
+
+    async def _ask(self, name: str, call: Awaitable[_T]) -> _T:
+        """What an rpc gives that the play cannot do without."""
+        try:
+            return await call
+        except RpcFailedError as error:
+            raise PlayError(f"{name} failed", want="OK", got=str(error.status)) from None
 
     async def _measure(self, session: PlayedSession) -> None:
         """Asks how many ids the parts of each frame have on their own [CML-054]: as many as they have in a script."""
@@ -180,13 +192,14 @@ class Player:
             (event.sequence, text) for event in committed for text in frame_parts(event.interrupt_committed) if text
         ]
         steps = [scripted_model_pb2.ScriptStep(text=text) for _, text in parts]
-        request = scripted_model_pb2.LoadScriptRequest(id="frames", steps=steps)
         try:
-            answer = await self._target.scripts.LoadScript(request, timeout=self._patience_s)
-        except grpc.aio.AioRpcError:
-            return  # longer than a script may be
+            counts = await self._counts("frames", steps)
+        except RpcFailedError as error:
+            if error.status.code == "INVALID_ARGUMENT":  # larger than a script may be [SCR-012]
+                return
+            raise PlayError("LoadScript failed", want="OK", got=str(error.status)) from None
         session.frames = {event.sequence: CONTROL_TOKENS_OF_A_FRAME for event in committed}
-        for (sequence, _), count in zip(parts, answer.ids_per_step, strict=True):
+        for (sequence, _), count in zip(parts, counts, strict=True):
             session.frames[sequence] += count
 
     async def _settle(self, session: PlayedSession) -> None:
@@ -216,15 +229,16 @@ class Player:
         stream = session.stream
         answer = await stream.probe()
         if answer is not None and stream.status is None and _rests(answer):
-            raise PlayError("the stream goes on", want=want, got=f"Probed, {types_pb2.State.Name(answer.state)}")
+            raise PlayError(
+                "the stream goes on", want=want, got=f"Probed, {short_name(types_pb2.State.DESCRIPTOR, answer.state)}"
+            )
         await stream.end()
 
     async def _abort(self, session_id: str) -> None:
         request = control_pb2.AbortSessionsRequest(session_ids=[session_id])
-        try:
-            await self._target.control.AbortSessions(request, timeout=self._patience_s)
-        except grpc.aio.AioRpcError as error:
-            raise PlayError("AbortSessions failed", want="OK", got=str(status_of(error))) from None
+        await self._ask(
+            "AbortSessions", answer_of(self._target.control.AbortSessions(request, timeout=self._patience_s))
+        )
 
     # --- steps -----------------------------------------------------------------------------------------------
 
@@ -294,10 +308,7 @@ class Player:
 
     async def _advance(self, session: PlayedSession, ms: int) -> None:
         request = scripted_model_pb2.AdvanceRequest(session_id=session.stream.session_id, ms=ms)
-        try:
-            answer = await self._target.scripts.Advance(request, timeout=self._patience_s)
-        except grpc.aio.AioRpcError as error:
-            raise PlayError("Advance failed", want="OK", got=str(status_of(error))) from None
+        answer = await self._ask("Advance", answer_of(self._target.scripts.Advance(request, timeout=self._patience_s)))
         self._log.note(session.case.name, f"Advance {ms} ms -> now {answer.now_ms} ms")
         last = answer.last_event_seq
         if not session.stream.dropped:  # what was due has been emitted before Advance returned [SCR-023]
@@ -342,9 +353,9 @@ class Player:
         places = {name: session.stream.session_id for name, session in self.play.sessions.items()}
         places |= {f"{name}.script": session.script_id for name, session in self.play.sessions.items()}
         where = f"{self._case.name}, step {self._step}"
-        request = rpcs.request_of(rpc, places, where)
-        given = rpcs.response_given(rpc, places, where)
-        in_order = rpcs.order_given(rpc, places, where)
+        request = request_of(rpc, places, where)
+        given = response_given(rpc, places, where)
+        in_order = order_given(rpc, places, where)
 
         async def once() -> Difference | None:
             ask = rpcs.pages if in_order else rpcs.call

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
 from asynclm.wire.writing import write
-from asynclm_conformance.play.faults import OK, PlayError, RpcStatus, status_of
+from asynclm_conformance.play.faults import OK, UNDECODABLE, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
 
 if TYPE_CHECKING:
@@ -127,11 +127,16 @@ class SessionStream:
         self._call.cancel()
 
     async def half_close(self) -> None:
-        """Ends the client's events."""
+        """Ends the client's events.
+
+        Raises:
+            PlayError: the target does not take it.
+        """
         self._closed = True
         self._log.note(self._name, "the client closes its side")
-        with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError):
-            await self._call.done_writing()
+        async with self._taken("the end of the client's events"):
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError):
+                await self._call.done_writing()
 
     async def close(self) -> None:
         """Lets go of the stream, whatever its state."""
@@ -163,7 +168,11 @@ class SessionStream:
     # --- sending ---------------------------------------------------------------------------------------------
 
     async def send(self, event: session_pb2.ClientEvent) -> None:
-        """Sends a client event, with the next number unless it has one."""
+        """Sends a client event, with the next number unless it has one.
+
+        Raises:
+            PlayError: the target does not take it.
+        """
         event = _copied(event)
         if event.client_seq == 0:
             event.client_seq = self._next_seq
@@ -194,13 +203,28 @@ class SessionStream:
         """Writes one event, first come, first served; if the stream has just ended, how it did is what is judged."""
         async with self._writing:
             try:
-                await self._call.wait_for_connection()
-                await write(self._call, event)
+                async with self._taken(f"the client's {event.WhichOneof('event')}"):
+                    await self._call.wait_for_connection()
+                    await write(self._call, event)
             except grpc.aio.AioRpcError:
                 pass  # reading tells why
             except asyncio.CancelledError:  # the call was, or this task
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
+
+    @contextlib.asynccontextmanager
+    async def _taken(self, what: str) -> AsyncIterator[None]:
+        """A target that reads nothing lets the client write until the transport is full, and then no more."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                yield
+        except TimeoutError:
+            raise PlayError(
+                f"{what} was not taken within {self._patience_s:g} s",
+                want="a target that reads its stream",
+                got=f"{what} waits in the transport",
+                timed_out=True,
+            ) from None
 
     def _answer(self, nonce: str) -> session_pb2.Probed | None:
         for event in reversed(self.events):
@@ -244,16 +268,14 @@ class SessionStream:
         self._reading = asyncio.create_task(self._read_all(self._call))
 
     async def _read_all(self, call: Any) -> RpcStatus:
-        status = OK
+        status = RpcStatus("UNKNOWN", "the runner could not read on")
         try:
-            async for event in call:
-                self._take(event)
-                await self._answer_call(event)
-                if len(self.events) > MOST_EVENTS:
-                    self._log.note(self._name, f"cut off after {MOST_EVENTS} events")
-                    call.cancel()
+            status = await self._read_events(call)
         except grpc.aio.AioRpcError as error:
             status = status_of(error)
+        except PlayError as error:  # an answer to a call could not be sent
+            call.cancel()
+            status = RpcStatus("CANCELLED", f"by the runner: {error.message}")
         except asyncio.CancelledError:
             status = RpcStatus("CANCELLED", "by the runner")
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -264,6 +286,18 @@ class SessionStream:
             self._log.note(self._name, f"the rpc ends: {status}")
             self._news.set()
         return status
+
+    async def _read_events(self, call: Any) -> RpcStatus:
+        async for event in call:
+            if event is None:
+                call.cancel()
+                return UNDECODABLE
+            self._take(event)
+            await self._answer_call(event)
+            if len(self.events) > MOST_EVENTS:
+                self._log.note(self._name, f"cut off after {MOST_EVENTS} events")
+                call.cancel()
+        return OK
 
     def _take(self, event: session_pb2.ServerEvent) -> None:
         self._log.server(self._name, event)

@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asynclm.conformance.v1 import scripted_model_pb2_grpc
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
-from asynclm_conformance.play.faults import TargetGoneError, status_of
+from asynclm_conformance.names import short_name
+from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 
 REVISION = "draft"
 """The revision of the specification that this suite checks."""
@@ -69,11 +70,11 @@ class Target:
             TargetGoneError: it does not.
         """
         try:
-            await self.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=ASK_S)
-        except grpc.aio.AioRpcError as error:
+            await answer_of(self.control.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=ASK_S))
+        except RpcFailedError as error:
             if self.process is not None and await self.process.ends():
                 raise TargetGoneError(f"the target ended by itself, {self.process.said}") from None
-            raise TargetGoneError(f"the target does not answer any more: {status_of(error)}") from None
+            raise TargetGoneError(f"the target does not answer any more: {error.status}") from None
 
 
 class Started:
@@ -146,7 +147,10 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
         TargetError: it cannot be started, ends, is not healthy in time, or speaks another revision.
     """
     if not any("{port}" in part for part in command):
-        raise TargetError("the command has no {port}: it has to listen on the port that is put in its place")
+        raise TargetError(
+            "the command has no {port}: it has to listen on the port that is put in its place; an address begins with "
+            "grpc:// or grpcs://"
+        )
     port = _free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
     with tempfile.NamedTemporaryFile(prefix="asynclm-target-", suffix=".log") as output:
@@ -187,36 +191,38 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
                 if process is not None and process.ended:
                     raise TargetError(f"the target ended before it was healthy, {process.said}")
                 try:
-                    answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=start_s)
-                except grpc.aio.AioRpcError as error:
-                    last = str(status_of(error))
-                    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    answer = await answer_of(health.Check(health_pb2.HealthCheckRequest(), timeout=start_s))
+                except RpcFailedError as error:
+                    last, code = str(error.status), error.status.code
+                    if code == "UNIMPLEMENTED":
                         raise TargetError(
                             f"{address} has no grpc.health.v1.Health, as WIRE-001 demands; is it an AsyncLM server?"
                         ) from None
-                    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    if code == "UNAUTHENTICATED":
                         raise TargetError(f"{address} wants credentials: see --token-file") from None
-                    if process is None and error.code() is grpc.StatusCode.UNAVAILABLE:
+                    if process is None and code == "UNAVAILABLE":
                         raise TargetError(f"{address} cannot be reached: {last}; is the server running?") from None
                     await asyncio.sleep(0.05)
                     continue
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     break
-                last = f"health is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
+                last = f"health is {short_name(health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR, answer.status)}"
                 await asyncio.sleep(0.05)
     except TimeoutError:
         where = f"; {process.said}" if process is not None else ""
         raise TargetError(f"{address} was not healthy within {start_s:g} s: {last}{where}") from None
-    return Target(address, channel, await _info(address, channel), process)
+    return Target(address, channel, await _info(address, channel, process), process)
 
 
-async def _info(address: str, channel: grpc.aio.Channel) -> control_pb2.GetServerInfoResponse:
+async def _info(address: str, channel: grpc.aio.Channel, process: Started | None) -> control_pb2.GetServerInfoResponse:
     stub = control_pb2_grpc.ControlStub(channel)
     try:
-        info = await stub.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=ASK_S)
-    except grpc.aio.AioRpcError as error:
-        hint = ": see --token-file" if error.code() is grpc.StatusCode.UNAUTHENTICATED else ""
-        raise TargetError(f"{address} does not say what it is (GetServerInfo): {status_of(error)}{hint}") from None
+        info = await answer_of(stub.GetServerInfo(control_pb2.GetServerInfoRequest(), timeout=ASK_S))
+    except RpcFailedError as error:
+        hint = ": see --token-file" if error.status.code == "UNAUTHENTICATED" else ""
+        if process is not None and await process.ends():
+            hint = f"; the target ended by itself, {process.said}"
+        raise TargetError(f"{address} does not say what it is (GetServerInfo): {error.status}{hint}") from None
     if info.protocol_revision != REVISION:
         raise TargetError(
             f"{address} implements revision {info.protocol_revision!r} of the specification; this suite checks "

@@ -1,7 +1,7 @@
 """Reports of the conformance suite: pure functions of records, in four forms, and what has changed between two.
 
-May import `asynclm_conformance.requirements`, `asynclm_conformance.verdict` and the generated messages; nothing that
-plays or judges. The command line imports it.
+May import `asynclm_conformance.names`, `.requirements`, `.verdict` and the generated messages; nothing that plays or
+judges. The command line imports it.
 """
 
 from asynclm_conformance.report.diff import Diff, compare

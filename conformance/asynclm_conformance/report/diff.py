@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from asynclm_conformance.names import verdict_name
 from asynclm_conformance.report.clean import visible
 from asynclm_conformance.report.record import Run
-from asynclm_conformance.verdict import verdict_name
 
 FAILING = frozenset({"FAIL", "WARN", "ERROR", "XFAIL"})
 """Verdicts of cases that do not do what they should, known or not."""

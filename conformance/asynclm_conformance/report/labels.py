@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm.v1 import session_pb2, types_pb2
+from asynclm_conformance.names import short_name
 from asynclm_conformance.report.clean import BLOCK, visible
-from asynclm_conformance.report.names import short_name
 
 Field: TypeAlias = Any
 """A field descriptor; type stubs know two kinds, which have nothing in common."""

@@ -92,7 +92,15 @@ class RecordWriter:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        """Opens the file.
+
+        Raises:
+            RecordError: it cannot be written.
+        """
+        try:
+            self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise RecordError(f"{self._path}: cannot be written: {error.strerror}") from None
         return self
 
     def __exit__(

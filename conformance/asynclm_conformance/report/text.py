@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
 
 from asynclm.conformance.v1 import results_pb2
-from asynclm.v1 import session_pb2
+from asynclm_conformance.names import capability_name, verdict_name
 from asynclm_conformance.report.clean import BLOCK, visible
-from asynclm_conformance.report.names import short_name
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.requirements import load
-from asynclm_conformance.verdict import verdict_name
 
 STYLES: Mapping[str, str] = {
     "PASS": "green",
@@ -39,7 +38,7 @@ def banner(header: results_pb2.Header, skipped: Mapping[str, int]) -> str:
     """
     server = header.server
     said = visible(f"{server.server} {server.server_version}".strip(), 80)
-    declared = (short_name(session_pb2.Capability.DESCRIPTOR, number) for number in server.capabilities)
+    declared = (capability_name(number) for number in server.capabilities)
     lines = [
         f"target        {visible(header.target)}" + (f" ({said})" if said else ""),
         f"profile       {header.profile}, revision {header.revision}, suite {header.suite_version}",
@@ -48,6 +47,18 @@ def banner(header: results_pb2.Header, skipped: Mapping[str, int]) -> str:
     ]
     lines += [f"              {number} skipped: {visible(reason)}" for reason, number in skipped.items()]
     return "\n".join(lines)
+
+
+class _Console(Console):
+    """Leaves it to its caller what it means that nobody reads on; rich's own would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def console(out: TextIO | None = None) -> Console:
+    """A console on which a report is printed as it stands; on standard output unless a stream is given."""
+    return _Console(file=out, highlight=False, soft_wrap=True)
 
 
 def write_run(run: Run, console: Console) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TextIO
 
-from rich.console import Console
-
 from asynclm_conformance.report import badge, html, junit, text
 from asynclm_conformance.report.record import Run
 
@@ -45,7 +43,7 @@ def write(runs: Sequence[Run], *, format: Format, out: Path | TextIO) -> None:
 
 def _write_stream(runs: Sequence[Run], format: Literal["text", "junit", "badge"], out: TextIO) -> None:
     if format == "text":
-        console = Console(file=out, highlight=False, soft_wrap=True)
+        console = text.console(out)
         for number, run in enumerate(runs):
             if number:
                 console.print()

@@ -77,6 +77,19 @@ def test_what_xml_cannot_hold_is_made_visible(run: Run) -> None:
     assert records.FOREIGN in told
 
 
+def test_a_run_that_fails_as_a_whole_is_not_green() -> None:
+    """A capability that the profile asks for and no case needs is not declared; or every case was skipped."""
+    results = (records.result("a/b"),)
+    footer = records.footer(results, claim="not conformant to draft at full: the target does not declare KEEP")
+    assert suites(Run(records.header(), results, footer))[0].get("errors") == "0"
+    footer.exit_code = 1
+    (suite,) = suites(Run(records.header(), results, footer))
+    assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+    error = case(suite, "run/ended-with-status-0").find("error")
+    assert error is not None
+    assert error.attrib == {"type": "STATUS 1", "message": footer.claim}
+
+
 def test_an_interrupted_run_is_not_green(run: Run, broken_off: Run) -> None:
     _, suite = suites(run, broken_off)
     assert (suite.get("tests"), suite.get("errors")) == ("3", "1")

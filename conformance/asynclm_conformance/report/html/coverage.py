@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from asynclm_conformance.names import verdict_name
 from asynclm_conformance.report.clean import visible
 from asynclm_conformance.report.html.view import Cell, Cited, Column, cited, path_of
 from asynclm_conformance.requirements import load
-from asynclm_conformance.verdict import verdict_name
 
 
 @dataclass(frozen=True, slots=True)

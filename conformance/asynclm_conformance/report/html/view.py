@@ -12,16 +12,15 @@ from itertools import groupby
 from markupsafe import Markup
 
 from asynclm.conformance.v1 import results_pb2, suite_pb2
+from asynclm_conformance.names import feature_name, level_name, short_name, verdict_name
 from asynclm_conformance.report.clean import BLOCK, visible
 from asynclm_conformance.report.html.diagram import Diagram, diagrams
 from asynclm_conformance.report.html.markdown import script_line, sentence
 from asynclm_conformance.report.html.rows import MOST_ROWS, rows, sessions
 from asynclm_conformance.report.labels import in_full
-from asynclm_conformance.report.names import feature_of, level_of, short_name
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.report.text import WORST_FIRST, place
 from asynclm_conformance.requirements import Requirement, load
-from asynclm_conformance.verdict import verdict_name
 
 _SAFE = re.compile(r"[^A-Za-z0-9-]")
 _LONGEST_NAME = 80
@@ -187,7 +186,9 @@ def _case_row(all_columns: Sequence[Column], name: str, reasons: Mapping[str, in
             cells.append(Cell(column, verdict_name(result.verdict), note))
     first = _results(all_columns, name)[0][1]
     shown = visible(name, 120)
-    return CaseRow(shown, shown.partition("/")[2], visible(first.title), level_of(first), path_of(name), tuple(cells))
+    return CaseRow(
+        shown, shown.partition("/")[2], visible(first.title), level_name(first.level), path_of(name), tuple(cells)
+    )
 
 
 def case_page(all_columns: Sequence[Column], name: str) -> CasePage:
@@ -197,8 +198,8 @@ def case_page(all_columns: Sequence[Column], name: str) -> CasePage:
     return CasePage(
         name=visible(name, 120),
         title=visible(first.title),
-        level=level_of(first),
-        feature=feature_of(first),
+        level=level_name(first.level),
+        feature=feature_name(first.feature),
         path=path_of(name),
         cited=tuple(cited(requirement) for requirement in first.verifies),
         script=tuple(script_line(visible(line, BLOCK)) for line in first.script),

@@ -335,7 +335,7 @@ def bodies_are_judged_before_ids():
 @mutant(violates=["CML-073", "ERR-023"])
 def bad_cml_parts_are_text():
     """A cml part that is not well formed is taken as text."""
-    puts(preparation, "_check_cml", lambda start: None)
+    puts(preparation, "check_cml", lambda start: None)
 
     @replaces(encode, "parse")
     def _(original, text, language):

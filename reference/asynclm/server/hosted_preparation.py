@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import grpc
-
-from asynclm.cml.blocks import CmlError
-from asynclm.cml.text_form import parse
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import Engine, SamplingParams
 from asynclm.engine.constraints import Constraint
 from asynclm.engine.hosted import HostedModel, Unmasked
 from asynclm.engine.script import ScriptStore, parse_model_name
 from asynclm.prompt.build import with_section
-from asynclm.prompt.template import CmlPart, Message
 from asynclm.server.options import ServerOptions
-from asynclm.server.preparation import Prepared, check_prompt, check_size, instructions_section
+from asynclm.server.preparation import (
+    Prepared,
+    check_cml,
+    check_prompt,
+    check_size,
+    instructions_section,
+    unknown_model,
+)
 from asynclm.session.config import Constraints, Limits, Unit
 from asynclm.tools.durations import UsualDurations
-from asynclm.wire.errors import BAD_CML, UNSUPPORTED, FieldError, FieldViolation, StatusError, shorten
+from asynclm.wire.errors import UNSUPPORTED, FieldError
 from asynclm.wire.start import StartRequest
 
 _UNSUPPORTED_SAMPLING = ("top_k", "min_p", "repetition_penalty", "logprobs", "top_logprobs")
@@ -51,6 +53,7 @@ class HostedPreparation:
         self._options = options
         self._limits = limits
         self._scripts = scripts
+        self._scripted = options.scripts and model.plays_scripts
         self._own_tools = own_tools
         self._durations = durations
 
@@ -67,8 +70,8 @@ class HostedPreparation:
         _check_declared(start)
         tools = start.offered(self._own_tools)
         limits = start.limits_in_force(self._limits)
+        check_cml(start)
         messages = with_section(start.messages, instructions_section(start, tools, hosted=True))
-        _check_cml(messages, start)
         prompt_tokens = self._model.count(messages)
         check_prompt(prompt_tokens, limits, start)
         timed = [*start.tools, *self._durations.fill_in(tools[len(start.tools) :])]
@@ -93,11 +96,9 @@ class HostedPreparation:
         script_id, weights = parse_model_name(name)
         if script_id is None and name == self._model.info.model:
             return None
-        if script_id is not None and not weights and self._scripts.get(script_id) is not None:
+        if script_id is not None and not weights and self._scripted and self._scripts.get(script_id) is not None:
             return script_id
-        message = f"start.model is {shorten(name)}; this server has: {self._model.info.model}"
-        violation = FieldViolation("start.model", message.removeprefix("start.model "))
-        raise StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
+        raise unknown_model(name, [self._model.info.model], scripts=self._scripted)
 
 
 def _check_declared(start: StartRequest) -> None:
@@ -115,14 +116,3 @@ def _check_declared(start: StartRequest) -> None:
         if value != getattr(plain, name):
             message = f"is {value}; the hosted interface does not have it"
             raise FieldError(f"start.sampling.{name}", message, UNSUPPORTED)
-
-
-def _check_cml(messages: Sequence[Message], start: StartRequest) -> None:
-    for place, message in enumerate(messages):
-        for number, part in enumerate(message.parts):
-            if isinstance(part, CmlPart):
-                try:
-                    parse(part.cml, start.body_language)
-                except CmlError as error:
-                    field = f"start.messages[{place}].parts[{number}].cml"
-                    raise FieldError(field, f"is not well formed: {error}", BAD_CML) from None

@@ -135,11 +135,21 @@ class Preparation:
 
     def _unknown_model(self, name: str) -> StatusError:
         served = [] if self._engine is self._scripted else list(model_names(self._engine.info))
-        if self._options.scripts:
-            served.append("script:<id> of a loaded script")
-        message = f"start.model is {shorten(name)}; this server has: {', '.join(served)}"
-        violation = FieldViolation("start.model", message.removeprefix("start.model "))
-        return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
+        return unknown_model(name, served, scripts=self._options.scripts)
+
+
+def unknown_model(name: str, served: Sequence[str], *, scripts: bool) -> StatusError:
+    """What is answered to a `Start` that asks for a model that is not there [WIRE-012].
+
+    Args:
+        name: what was asked for.
+        served: the models that there are.
+        scripts: whether scripts can be loaded.
+    """
+    there = [*served, "script:<id> of a loaded script"] if scripts else served
+    message = f"start.model is {shorten(name)}; this server has: {', '.join(there)}"
+    violation = FieldViolation("start.model", message.removeprefix("start.model "))
+    return StatusError(grpc.StatusCode.NOT_FOUND, message, "UNKNOWN_MODEL", (violation,))
 
 
 def check_size(start: StartRequest, limits: ServerLimits) -> None:
@@ -169,7 +179,7 @@ def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engin
                     f"start.prompt_ids[{position}]", f"is {token_id}; the vocabulary has ids 0 to {vocab - 1}"
                 )
         return list(start.prompt_ids)
-    _check_cml(start)
+    check_cml(start)
     messages = with_section(start.messages, instructions_section(start, tools))
     try:
         segments = engine.template.render(messages)
@@ -178,8 +188,12 @@ def _encode_prompt(start: StartRequest, tools: Sequence[ToolSpec], engine: Engin
         raise FieldError("start.messages", f"does not fit the model's chat template: {error}") from None
 
 
-def _check_cml(start: StartRequest) -> None:
-    """Refuses a cml part that is not well formed, by its place [CML-073]."""
+def check_cml(start: StartRequest) -> None:
+    """Refuses a cml part that is not well formed, by its place [CML-073].
+
+    Raises:
+        FieldError: one is not.
+    """
     for number, message in enumerate(start.messages):
         for position, part in enumerate(message.parts):
             if not isinstance(part, CmlPart):

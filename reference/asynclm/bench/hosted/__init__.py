@@ -1,0 +1,1 @@
+"""`asynclm bench hosted`: sessions on a chat API against ordinary tool calling on the same one."""

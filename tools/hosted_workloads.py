@@ -50,15 +50,16 @@ class Makers:
         stories: the content of `hosted_stories.yaml`.
         cut: cuts a text into tokens.
         name: the workload's, which its draws depend on.
+        drawn: the calls of other workloads; those of this one are added.
     """
 
-    def __init__(self, stories: dict[str, Any], cut: Cut, name: str) -> None:
+    def __init__(self, stories: dict[str, Any], cut: Cut, name: str, drawn: set[str]) -> None:
         self._values = {kind: [str(v) if kind == "day" else v for v in vs] for kind, vs in stories["values"].items()}
         self._stories: list[Story] = [story["steps"] for story in stories["stories"]]
         self._usual = _usual_ms(self._stories)
         self._cut = cut
         self._random = random.Random(f"{SEED} {name}")
-        self._drawn: set[str] = set()
+        self._drawn = drawn
 
     def functions(self) -> list[dict[str, Any]]:
         """All functions, as a model is told of them."""
@@ -234,13 +235,14 @@ def _level(tasks: Sequence[dict[str, Any]]) -> None:
 def workloads(stories: dict[str, Any], cut: Cut) -> dict[str, dict[str, Any]]:
     """The four workloads by name."""
     out = {}
+    drawn: set[str] = set()
     for name, about, edges in (
         ("parallel", "two to six calls that do not depend on each other, and an answer that needs them all", ()),
         ("multistep_needs", "three chains; each call's text is chosen from the result before it", ("need",)),
         ("multistep_free", "three chains; each call takes the result before it as it is", ("future",)),
         ("interrupts", "three chains of either kind, asked for at 0, 200 and 400 ms", ("need", "future")),
     ):
-        makers = Makers(stories, cut, name)
+        makers = Makers(stories, cut, name, drawn)
         numbers = range(1, TASKS + 1)
         if name == "parallel":
             tasks = [makers.parallel(number) for number in numbers]

@@ -1,0 +1,183 @@
+"""Runs one task in one column, and says when its tokens came."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openai import AsyncOpenAI
+
+from asynclm.bench.hosted.functions import Functions
+from asynclm.bench.hosted.policy import Habit
+from asynclm.bench.hosted.workload import Function, Task
+from asynclm.cml.blocks import Text
+from asynclm.cml.control import BodyLanguage
+from asynclm.cml.text_form import parse_document
+from asynclm.client import AsyncLM, Session, Tokens
+
+
+class WrongRunError(RuntimeError):
+    """A run did not say or call what its task asks for: its times mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One way to do a task.
+
+    Attributes:
+        name: for metrics.
+        title: for people.
+        habit: how the model calls.
+        options: of the session, beside its prompt; None: ordinary tool calling.
+    """
+
+    name: str
+    title: str
+    habit: Habit
+    options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """One run of one task, in milliseconds.
+
+    Attributes:
+        last_ms: from the request to the last token.
+        first_to_last_ms: from the first token to the last, as the literature counts.
+        text: what the model said, as its user got it.
+    """
+
+    last_ms: float
+    first_to_last_ms: float
+    text: str
+
+
+class _Watch:
+    """Notes when tokens come."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.first: float | None = None
+        self.last = self.began
+
+    def token(self) -> None:
+        self.last = time.perf_counter()
+        if self.first is None:
+            self.first = self.last
+
+    def times(self, text: str) -> Times:
+        first = self.last if self.first is None else self.first
+        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, text)
+
+
+async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times:
+    """The task as a session: later messages are interrupts, and the functions are the server's.
+
+    Raises:
+        WrongRunError: the session ended otherwise than by the end of the answer.
+    """
+    said: list[str] = []
+    watch = _Watch()
+    async with llm.session(task.texts[0], **options) as opened, _later(opened, task, watch.began):
+        async for event in opened:
+            if isinstance(event.report, Tokens) and event.report.text:
+                watch.token()
+                said.append(event.report.text)
+        result = await opened.result()
+    if result.finished.reason.name != "STOP":
+        raise WrongRunError(f"{task.id} ended {result.finished.reason.name}: {result.finished.message}")
+    return watch.times("".join(said))
+
+
+@contextlib.asynccontextmanager
+async def _later(opened: Session, task: Task, began: float) -> AsyncIterator[None]:
+    """Says the user's later messages when they are due."""
+
+    async def say() -> None:
+        for at, text in zip(task.arrivals_ms[1:], task.texts[1:], strict=True):
+            await _until(began, at)
+            await opened.interrupt(text)
+
+    saying = asyncio.create_task(say())
+    try:
+        yield
+        await saying
+    finally:
+        saying.cancel()
+
+
+async def ordinary(client: AsyncOpenAI, task: Task, habit: Habit, functions: Functions) -> Times:
+    """The task by ordinary tool calling: requests until a reply has no calls, one of the user's messages after another."""
+    tools = [_declared(function) for function in functions.functions.values()]
+    messages: list[dict[str, Any]] = []
+    said: list[str] = []
+    watch = _Watch()
+    for at, text in zip(task.arrivals_ms, task.texts, strict=True):
+        await _until(watch.began, at)
+        messages.append({"role": "user", "content": text})
+        while True:
+            spoken, calls = await _reply(client, habit, messages, tools, watch)
+            said.append(spoken)
+            messages.append({"role": "assistant", "content": spoken or None} | ({"tool_calls": calls} if calls else {}))
+            if not calls:
+                break
+            messages += await asyncio.gather(*(_run(functions, call) for call in calls))
+    return watch.times("".join(said))
+
+
+async def _reply(
+    client: AsyncOpenAI, habit: Habit, messages: Sequence[Any], tools: Sequence[Any], watch: _Watch
+) -> tuple[str, list[dict[str, Any]]]:
+    """One request: what was said, and the calls."""
+    request: dict[str, Any] = {"model": habit.value, "messages": messages, "tools": tools, "stream": True}
+    spoken = ""
+    calls: list[dict[str, Any]] = []
+    async for chunk in await client.chat.completions.create(**request):
+        for choice in chunk.choices:
+            if choice.delta.content:
+                watch.token()
+                spoken += choice.delta.content
+            for part in choice.delta.tool_calls or ():
+                watch.token()
+                if part.id is not None:
+                    function = {"name": part.function.name, "arguments": ""}
+                    calls.append({"id": part.id, "type": "function", "function": function})
+                calls[part.index]["function"]["arguments"] += part.function.arguments or ""
+    return spoken, calls
+
+
+async def _run(functions: Functions, call: Mapping[str, Any]) -> dict[str, Any]:
+    made = call["function"]
+    result = await functions.run(made["name"], json.loads(made["arguments"]))
+    return {"role": "tool", "tool_call_id": call["id"], "content": json.dumps(result)}
+
+
+def _declared(function: Function) -> dict[str, Any]:
+    about = f"{function.description} Takes about {function.expected_ms} ms."
+    return {
+        "type": "function",
+        "function": {"name": function.name, "description": about, "parameters": dict(function.parameters)},
+    }
+
+
+async def _until(began: float, at_ms: float) -> None:
+    await asyncio.sleep(max(0.0, began + at_ms / 1000 - time.perf_counter()))
+
+
+def check(task: Task, times: Times) -> None:
+    """Sees that a run has said all of its answer.
+
+    Raises:
+        WrongRunError: something is missing, or twice there.
+    """
+    parts = (located.part for located in parse_document(times.text, BodyLanguage.PYTHON))
+    said = "".join(part.text for part in parts if isinstance(part, Text))
+    for answer in task.answers:
+        sentence = "".join(answer.tokens)
+        if said.count(sentence) != 1:
+            raise WrongRunError(f"{task.id} says {said.count(sentence)} times:{sentence}")

@@ -85,6 +85,7 @@ class Recorder(Player):
             body_language=config.body_language,
             granularity=config.granularity,
             granularity_hold=config.granularity_hold,
+            delivery=config.delivery,
             coalesce_ms=config.coalesce_ms,
             credit=config.credit,
             stop=config.stop,
@@ -115,6 +116,8 @@ class Recorder(Player):
             constraints=config.constraints,
             body_language=config.body_language,
             credit=config.credit,
+            delivery=config.delivery_in_force,
+            coalesce_ms=config.coalesce_ms,
         )
         told: list[Any] = [started, *(effect for effect in self.log if isinstance(effect, Report))]
         return [to_server_event(report, number, 0) for number, report in enumerate(told, 1)]

@@ -391,6 +391,22 @@ def each_result_opens_the_window_anew():
         original(self)
 
 
+@mutant(violates=["INT-060"])
+def lazy_is_passed_over():
+    """With LAZY, results are committed at the next safe point."""
+
+    @replaces(Hold, "__init__")
+    def _(original, self, core):
+        original(self, core)
+        self._lazy = False
+
+
+@mutant(violates=["INT-061"])
+def people_wait_with_results():
+    """A message waits for the window, and under LAZY for a trap."""
+    InterruptQueue.speaks_now = property(lambda self: False)
+
+
 @mutant(violates=["INT-056"])
 def decodes_while_it_gathers():
     """Decoding goes on behind a trap while the window is open."""

@@ -14,7 +14,7 @@ from asynclm.cml.control import BodyLanguage, Control, Status
 from asynclm.cml.toolspec import SideEffects, ToolSpec
 from asynclm.engine.base import SamplingParams
 from asynclm.engine.script import ScriptControl, ScriptEnd, ScriptStep, ScriptText
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, OnEnd
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Granularity, OnEnd
 from asynclm.session.state import Scheduling
 from asynclm.tools import Partial, Progress, Result
 from asynclm.wire.values import OnDisconnect
@@ -241,6 +241,7 @@ def _settings(random: Random) -> Settings:
             "body_language": pick((BodyLanguage.PYTHON, BodyLanguage.PYTHON, BodyLanguage.PYTHON, BodyLanguage.JSON)),
             "granularity": pick((Granularity.TOKEN, Granularity.TOKEN, *Granularity)),
             "granularity_hold": pick((None, 0, 3)),
+            "delivery": pick((None, None, None, DeliveryPolicy.LAZY)),
             "coalesce_ms": pick((0, 0, 0, 300)),
             "sampling": pick((SamplingParams(), SamplingParams(logprobs=True), WITH_ALTERNATIVES)),
             "stop": pick(((), (), (), (), (), ("rd. ", "ordH", "é日"), ("\nHello \n", "zz", ". ."), ("stretch of t",))),

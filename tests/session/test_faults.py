@@ -238,7 +238,7 @@ def injects_something_else(patch: Patch) -> None:
 
 @fault("between a wake and its commit")
 def samples_before_the_commit_after_a_wake(patch: Patch) -> None:
-    patch.setattr(Hold, "holds", lambda self, batch: len(batch) > 1)
+    patch.setattr(Hold, "holds", lambda self, batch, waited: len(batch) > 1)
 
 
 @fault("waits on|the batch is")

@@ -7,7 +7,7 @@ from tests.session.player import CODEC, Player, every, names, only, units
 
 from asynclm.cml.control import Control, Status
 from asynclm.session import effects as fx
-from asynclm.session.config import Granularity, OnEnd
+from asynclm.session.config import DeliveryPolicy, Granularity, OnEnd
 from asynclm.session.events import InterruptReceived
 from asynclm.session.state import FinishReason, RejectReason, Scheduling, State, UndeliveredReason
 
@@ -449,7 +449,7 @@ def test_granularity_does_not_hold_where_no_text_is_cut(granularity: Granularity
 
 
 def test_a_window_gathers_results() -> None:
-    """[INT-053], [INT-054]: decoding goes on meanwhile, and what people say waits with them."""
+    """[INT-053], [INT-054]: decoding goes on meanwhile, and what the application says waits with them."""
     player = Player(coalesce_ms=100)
     player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][CALL]c[HEAD]f()[END]")
     player.send("a", "1")
@@ -457,12 +457,12 @@ def test_a_window_gathers_results() -> None:
     player.write("x")
     player.advance(60)
     player.send("b", "2")
-    player.send("@user", "hi")
+    player.send("@system", "hi")
     player.write("y")
     assert not player.committed
     player.advance(40)
     player.write("z")
-    assert [source for source, _ in player.committed] == ["a", "b", "@user"]
+    assert [source for source, _ in player.committed] == ["a", "b", "@system"]
     assert player.text == "xyz"
 
 
@@ -505,6 +505,53 @@ def test_a_new_window_opens_after_the_commit() -> None:
     player.advance(100)
     player.write("x")
     assert len(player.committed) == 3
+
+
+def test_people_end_the_window() -> None:
+    """[INT-061]: in running text and behind a trap; what waits goes with them."""
+    player = Player(coalesce_ms=100)
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END]")
+    player.send("a", "1")
+    player.write("x")
+    player.send("@user", "aside", scheduling=Scheduling.SILENT)
+    player.send("@user", "later", scheduling=Scheduling.WHEN_IDLE)
+    player.write("x")
+    assert not player.committed
+    player.send("@agent.kim", "hi")
+    player.write("x")
+    assert [source for source, _ in player.committed] == ["a", "@user", "@agent.kim"]
+    player.write("[CALL]c[HEAD]f()[END][TRAP]any b, c[END]")
+    assert player.session.can_step, "the message that waited for a trap ends it"
+    player.write("x[TRAP]any b, c[END]")
+    player.send("b", "2")
+    assert not player.session.can_step
+    player.send("@user", "hi")
+    player.write("x")
+    assert len(player.committed) == 6
+
+
+def test_lazy_results_wait_for_the_next_wait() -> None:
+    """[INT-060], [INT-061]: trap, end of sequence, or a person's word."""
+    player = Player(delivery=DeliveryPolicy.LAZY)
+    player.write("[CALL]a[HEAD]f()[END][CALL]b[HEAD]f()[END][CALL]c[HEAD]f()[END]")
+    player.send("a", "1", Status.PARTIAL)
+    player.send("a", "1")
+    player.send("@system", "hi")
+    player.write("x")
+    assert not player.committed
+    player.write("[TRAP]a[END]y")
+    assert [source for source, _ in player.committed] == ["a:partial", "a", "@system"]
+    player.send("b", "2")
+    player.write("z")
+    assert len(player.committed) == 3
+    player.send("@user", "hi")
+    player.write("z")
+    assert len(player.committed) == 5
+    player.send("c", "3")
+    player.write("z")
+    assert len(player.committed) == 5
+    player.write("[EOS]z")
+    assert len(player.committed) == 6
 
 
 def test_an_update_opens_a_window() -> None:

@@ -13,7 +13,7 @@ from tests.session.player import Player, config, every, kind_of, symbols, units
 from asynclm.cml.control import Status
 from asynclm.session import effects as fx
 from asynclm.session import events as ev
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, OnEnd, Unit
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Granularity, OnEnd, Unit
 from asynclm.session.mask import Kind
 from asynclm.session.state import CancelOrigin, Scheduling
 
@@ -153,6 +153,7 @@ def settings_of_sessions() -> st.SearchStrategy[Any]:
         gate_end=st.booleans(),
         granularity=st.sampled_from((Granularity.TOKEN, *Granularity)),
         granularity_hold=st.sampled_from((0, 4)),
+        delivery=st.sampled_from((None, None, DeliveryPolicy.LAZY)),
         coalesce_ms=st.sampled_from((0, 0, 300)),
         credit=st.sampled_from((None, None, 0, 200)),
         unit=st.sampled_from((Unit.TOKEN, Unit.TOKEN, Unit.TOKEN, Unit.PIECE)),

@@ -13,7 +13,7 @@ from tests.session.player import CODEC, TOOLS, Player, names, units
 from asynclm.session import diagram
 from asynclm.session import effects as fx
 from asynclm.session import events as ev
-from asynclm.session.config import Limits, OnEnd, SessionConfig
+from asynclm.session.config import DeliveryPolicy, Limits, OnEnd, SessionConfig
 from asynclm.session.errors import LocalProtocolError
 from asynclm.session.state import NoticeCode, State
 from asynclm.session.timers import TimerKind, Timers
@@ -285,6 +285,8 @@ def test_a_page_needs_its_markers_once(text: str) -> None:
         ({"credit": -1}, "credit"),
         ({"granularity_hold": -1}, "granularity_hold"),
         ({"coalesce_ms": -5}, "coalesce_ms"),
+        ({"coalesce_ms": 5, "delivery": DeliveryPolicy.EAGER}, "coalesce_ms is 5 with delivery EAGER"),
+        ({"delivery": DeliveryPolicy.COALESCE}, "coalesce_ms is 0 with delivery COALESCE"),
         ({"prompt_tokens": -1}, "prompt_tokens"),
         ({"tools": (TOOLS[0], TOOLS[0])}, "'f' is declared twice"),
         ({"tools": TOOLS, "client_tools": frozenset({"nope"})}, "'nope' is not among the tools"),

@@ -13,7 +13,7 @@ from asynclm.cml.control import BodyLanguage
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import SamplingParams
 from asynclm.prompt.template import CmlPart, Message, Role, TextPart
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, Limits, OnEnd, Unit
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Granularity, Limits, OnEnd, Unit
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import FieldError, Instructions, OnDisconnect, StartRequest, start_from_pb, start_to_pb
 
@@ -56,6 +56,7 @@ requests = st.builds(
     body_language=st.sampled_from(BodyLanguage),
     granularity=st.sampled_from(Granularity),
     granularity_hold=st.none() | COUNT,
+    delivery=st.sampled_from((None, DeliveryPolicy.LAZY)),
     coalesce_ms=COUNT,
     credit=st.none() | COUNT,
     limits=st.dictionaries(st.sampled_from(sorted(Limits.__dataclass_fields__)), st.integers(1, 2**40)),
@@ -131,6 +132,9 @@ def tool(**fields: Any) -> session_pb2.Start:
         (start(stop=["x\ufffd"]), "start.stop[0]", "without U+FFFD"),
         (start(credit=-1), "start.credit", "0 or more"),
         (start(coalesce_ms=-5), "start.coalesce_ms", "0 or more"),
+        (start(delivery=9), "start.delivery", "allowed: EAGER, COALESCE, LAZY"),
+        (start(delivery=1, coalesce_ms=5), "start.coalesce_ms", "is 5 with delivery EAGER"),
+        (start(delivery=2), "start.coalesce_ms", "is 0 with delivery COALESCE"),
         (start(granularity_hold=-5), "start.granularity_hold", "0 or more"),
         (start(limits=types_pb2.Limits(max_queued=0)), "start.limits.max_queued", "is 0"),
         (start(labels={str(n): "" for n in range(17)}), "start.labels", "at most 16"),

@@ -103,7 +103,7 @@ class Account:
         answer is an effect of the token and stands before it [WIRE-053].
         """
         start = self._facts.start
-        plain = start.granularity in (0, types_pb2.GRANULARITY_TOKEN) and not start.coalesce_ms
+        plain = start.granularity in (0, types_pb2.GRANULARITY_TOKEN) and self._facts.eager
         if plain and self._tokens.at_safe_point:
             parallel = self._facts.started.mode == types_pb2.EXECUTION_MODE_SYNC_PARALLEL
             made = self._interrupts.just_accepted if parallel and event.body.end_of_sequence else []
@@ -130,5 +130,5 @@ class Account:
         require(limited is body.HasField("credit"), "WIRE-080", f"credit {body.credit}")
         spent = body.HasField("credit") and body.credit == 0
         resting = spent or body.paused or self._waits.state or body.state == types_pb2.STATE_FINISHED
-        if limited and not self._facts.start.coalesce_ms:
+        if limited and not self._facts.window_ms:
             require(resting, "WIRE-081", "answered while decode steps can run")

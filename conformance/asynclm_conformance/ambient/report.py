@@ -72,6 +72,16 @@ class Facts:
         """Credit at the start; None if it is unlimited."""
         return self.started.credit if self.started.HasField("credit") else None
 
+    @property
+    def eager(self) -> bool:
+        """Whether results are committed as they come [INT-060, INT-062]."""
+        return self.started.delivery == types_pb2.DELIVERY_POLICY_EAGER
+
+    @property
+    def window_ms(self) -> int:
+        """The window in which results are gathered; 0 for none."""
+        return self.started.coalesce_ms
+
     def limit(self, name: str) -> int:
         """A limit in force."""
         limits = self.started.limits

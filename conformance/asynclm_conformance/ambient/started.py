@@ -38,6 +38,7 @@ def as_asked(facts: Facts, found: Violations) -> None:
     credit = start.credit if start.HasField("credit") else None
     require(facts.credit == credit, "WIRE-014", f"credit is {facts.credit}; asked for was {credit}")
     _best(facts, found)
+    _delivery(facts, found)
     _tools(facts, found)
     _limits(facts, found)
 
@@ -56,6 +57,17 @@ def _best(facts: Facts, found: Violations) -> None:
         asked, told = getattr(facts.start, name), getattr(facts.started, name)
         names = f"{name} is {member(enum, told)}, not {member(enum, asked or best)}"
         found.require(told == (asked or best), "WIRE-014" if asked else requirement, names)
+
+
+def _delivery(facts: Facts, found: Violations) -> None:
+    """The delivery that was asked for, or else the one that goes with the window, or some other of the server's."""
+    start, told = facts.start, facts.started.delivery
+    asked = start.delivery or (types_pb2.DELIVERY_POLICY_COALESCE if start.coalesce_ms else told)
+    name = member(types_pb2.DeliveryPolicy, told)
+    found.require(told and told == asked, "INT-062", f"delivery is {name}; asked for was {start.delivery}")
+    if start.delivery or start.coalesce_ms:
+        window = facts.window_ms
+        found.require(window == start.coalesce_ms, "INT-062", f"coalesce_ms is {window}, not {start.coalesce_ms}")
 
 
 def _tools(facts: Facts, found: Violations) -> None:

@@ -104,7 +104,12 @@ export class Queue {
 
   /** Whether the `coalesce` window holds the safe point back [INT-053]. */
   get gathers() {
-    return this.#holding === 'open' && this.#core.calls.unresolved.length > 0;
+    return this.#holding === 'open' && this.#core.calls.unresolved.length > 0 && !this.#speaks; // [INT-061]
+  }
+
+  /** Whether a person or an agent speaks in the next batch. */
+  get #speaks() {
+    return this.batch().some((entry) => isMessage(entry) && !isSilent(entry));
   }
 
   /** Commits the batch as far as it fits the context; returns whether all of it did [INT-042]. */

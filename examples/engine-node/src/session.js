@@ -119,6 +119,8 @@ export class Session {
       constraints: `CONSTRAINTS_${settings.constraints}`,
       body_language: `BODY_LANGUAGE_${settings.bodyLanguage.toUpperCase()}`,
       credit: settings.credit,
+      delivery: `DELIVERY_POLICY_${settings.delivery}`,
+      coalesce_ms: settings.coalesceMs,
     };
   }
 

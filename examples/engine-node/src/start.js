@@ -32,7 +32,7 @@ export function readStart(start) {
     bodyLanguage,
     granularity: enumValue(start.granularity, 'GRANULARITY', 'TOKEN', 'granularity'),
     granularityHold: between(start.granularity_hold ?? 32, 0, Infinity, 'granularity_hold'),
-    coalesceMs: between(start.coalesce_ms ?? 0, 0, MAX_COALESCE_MS, 'coalesce_ms'),
+    ...readDelivery(start),
     credit: start.credit === undefined ? undefined : between(start.credit, 0, Infinity, 'credit'),
     limits: readLimits(start.limits),
     labels: readLabels(start.labels),
@@ -49,6 +49,15 @@ function between(value, least, most, field) {
   if (value < least || value > most)
     throw badField(field, `${value} is not ${most === Infinity ? `${least} or more` : `between ${least} and ${most}`}`);
   return value;
+}
+
+function readDelivery({ delivery: asked, coalesce_ms: window = 0 }) {
+  const coalesceMs = between(window, 0, MAX_COALESCE_MS, 'coalesce_ms');
+  const delivery = enumValue(asked, 'DELIVERY_POLICY', coalesceMs > 0 ? 'COALESCE' : 'EAGER', 'delivery'); // [INT-062]
+  if (delivery === 'LAZY') throw unsupported('delivery', 'LAZY is not offered; EAGER and COALESCE are');
+  if ((delivery === 'COALESCE') !== coalesceMs > 0)
+    throw badField('coalesce_ms', `${coalesceMs} does not go with ${delivery}`); // [INT-063]
+  return { delivery, coalesceMs };
 }
 
 function readConstraints({ constraints: asked, gate_end: gateEnd = false }) {

@@ -12,6 +12,7 @@ import typer
 
 from asynclm.cli.engines import DEFAULT_ENGINE, EngineChoice, open_engine
 from asynclm.cli.faults import CliError
+from asynclm.cli.session_options import DeliveryChoice
 from asynclm.cli.token import read_token
 from asynclm.cli.tool_options import load_all
 
@@ -26,6 +27,7 @@ _MODEL = "Model"
 _PORT = "Port"
 _SAFETY = "Safety"
 _LIMITS = "Limits"
+_DELIVERY = "Delivery of results"
 _MEMORY = "Memory and batching"
 _HOSTED = "Hosted models"
 
@@ -128,6 +130,18 @@ def serve(
     insecure_allow_remote: Annotated[
         bool, typer.Option("--insecure-allow-remote", help="Plaintext beyond loopback.", rich_help_panel=_SAFETY)
     ] = False,
+    delivery: Annotated[
+        DeliveryChoice | None,
+        typer.Option(
+            help="Results in running text, where a client leaves it open. (default: eager)",
+            rich_help_panel=_DELIVERY,
+            show_default=False,
+        ),
+    ] = None,
+    coalesce_ms: Annotated[
+        int,
+        typer.Option(min=0, help="Milliseconds in which coalesce or lazy gathers results.", rich_help_panel=_DELIVERY),
+    ] = 0,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions open at once.", rich_help_panel=_LIMITS)
     ] = None,
@@ -162,6 +176,7 @@ def serve(
         allow_remote=insecure_allow_remote,
         scripts=scripts,
         metrics=(metrics_host, metrics_port),
+        delivery=(delivery, coalesce_ms),
         max_sessions=max_sessions,
         context_length=context_length,
         max_call_seconds=max_call_seconds,
@@ -236,6 +251,7 @@ def _options(
     allow_remote: bool,
     scripts: bool,
     metrics: tuple[str, int | None],
+    delivery: tuple[DeliveryChoice | None, int],
     max_sessions: int | None,
     context_length: int | None,
     max_call_seconds: float | None,
@@ -246,7 +262,7 @@ def _options(
     import dataclasses
 
     from asynclm.server.options import ServerLimits, ServerOptions, Tls
-    from asynclm.session.config import Limits
+    from asynclm.session.config import DeliveryPolicy, Limits
 
     certificate, key, authority = tls
     if (certificate is None) != (key is None):
@@ -276,6 +292,8 @@ def _options(
             scripts=scripts,
             metrics_host=metrics[0],
             metrics_port=metrics[1],
+            delivery=None if delivery[0] is None else DeliveryPolicy(delivery[0].value),
+            coalesce_ms=delivery[1],
             drain_seconds=drain_seconds,
             resume_grace_s=resume_grace_seconds,
             limits=limits,

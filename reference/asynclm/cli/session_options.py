@@ -48,6 +48,14 @@ class ConstraintsChoice(enum.StrEnum):
     GRAMMAR = "grammar"
 
 
+class DeliveryChoice(enum.StrEnum):
+    """When results are committed in running text."""
+
+    EAGER = "eager"
+    COALESCE = "coalesce"
+    LAZY = "lazy"
+
+
 class GranularityChoice(enum.StrEnum):
     """Where in running text an interrupt may land."""
 
@@ -71,6 +79,13 @@ MaxNewTokens = Annotated[int | None, _option("Tokens sampled at most.", _SESSION
 Constraint = Annotated[ConstraintsChoice | None, _option("Which mask guards sampling. (default: grammar)", _SESSION)]
 Granularity = Annotated[
     GranularityChoice | None, _option("Where in text an interrupt may land. (default: token)", _SESSION)
+]
+Delivery = Annotated[
+    DeliveryChoice | None,
+    _option("Results in running text: eager, coalesce (with --coalesce-ms), lazy. (default: the server's)", _SESSION),
+]
+CoalesceMs = Annotated[
+    int | None, _option("Milliseconds in which results that come together are gathered.", _SESSION, min=0)
 ]
 Body = Annotated[BodyLanguage | None, _option("The language of call bodies. (default: python_call)", _SESSION)]
 Step = Annotated[
@@ -128,6 +143,8 @@ class SessionChoice:
     max_new_tokens: int | None = None
     constraints: ConstraintsChoice | None = None
     granularity: GranularityChoice | None = None
+    delivery: DeliveryChoice | None = None
+    coalesce_ms: int | None = None
     body: BodyLanguage | None = None
     step: int | None = None
     script: Path | None = None
@@ -187,6 +204,10 @@ class SessionChoice:
             options["constraints"] = self.constraints.value
         if self.granularity is not None:
             options["granularity"] = self.granularity.value
+        if self.delivery is not None:
+            options["delivery"] = self.delivery.value
+        if self.coalesce_ms is not None:
+            options["coalesce_ms"] = self.coalesce_ms
         if self.body is not None:
             options["body_language"] = self.body.value
         if self.step is not None:

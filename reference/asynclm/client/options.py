@@ -10,7 +10,7 @@ from asynclm.cml.control import BodyLanguage
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import SamplingParams
 from asynclm.prompt.template import Message, Role, TextPart
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, Limits, OnEnd
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Granularity, Limits, OnEnd
 from asynclm.tools import Tool, ToolSet
 from asynclm.wire import Instructions, OnDisconnect, StartRequest, shorten
 
@@ -54,6 +54,8 @@ class SessionOptions(TypedDict, total=False):
     """Where in running text interrupts may land: token, word, sentence."""
     granularity_hold: int | None
     """Sampled tokens for which granularity may hold an interrupt back."""
+    delivery: DeliveryPolicy | str | None
+    """When results are committed in running text: eager, coalesce (needs `coalesce_ms`), lazy."""
     coalesce_ms: int | None
     """Window for which an interrupt is held back while results keep coming."""
     credit: int | None
@@ -151,4 +153,5 @@ _ENUMS: Mapping[str, type[enum.StrEnum]] = {
     "constraints": Constraints,
     "body_language": BodyLanguage,
     "granularity": Granularity,
+    "delivery": DeliveryPolicy,
 }

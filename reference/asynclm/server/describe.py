@@ -32,6 +32,7 @@ _CAPABILITIES = frozenset(
         Capability.JSON_CALL,
         Capability.GRANULARITY,
         Capability.COALESCE,
+        Capability.LAZY,
         Capability.STOP_STRINGS,
         Capability.PENALTIES,
     }
@@ -47,6 +48,7 @@ _HOSTED = frozenset(
         Capability.JSON_CALL,
         Capability.GRANULARITY,
         Capability.COALESCE,
+        Capability.LAZY,
         Capability.STOP_STRINGS,
     }
 )

@@ -62,6 +62,7 @@ class HostedPreparation:
             StatusError: the model is unknown.
         """
         check_size(start, self._options.limits)
+        start = start.with_delivery(self._options.delivery, self._options.coalesce_ms)
         script = self._resolve_model(start.model)
         _check_declared(start)
         tools = start.offered(self._own_tools)

@@ -234,4 +234,6 @@ class SessionHub:
             constraints=config.constraints,
             body_language=config.body_language,
             credit=config.credit,
+            delivery=config.delivery_in_force,
+            coalesce_ms=config.coalesce_ms,
         )

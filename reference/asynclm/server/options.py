@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asynclm.session.config import Limits
+from asynclm.session.config import DeliveryPolicy, Limits, SessionConfig
 
 DEFAULT_PORT = 50151
 
@@ -76,12 +76,14 @@ class ServerOptions:
         scripts: serve scripted models and the `ScriptedModel` service.
         drain_seconds: what open sessions get to finish on SIGTERM.
         resume_grace_s: seconds for which a dropped session can be resumed; 0 for a server that offers no `Resume`.
+        delivery: when results are committed in running text, in sessions that leave it open; None for EAGER.
+        coalesce_ms: the window of those.
         limits: limits of the server.
         session_limits: the limits of a session, which its `Start` may lower.
 
     Raises:
         ValueError: plaintext, of either port, beyond loopback without `allow_remote_plaintext`, a port out of range,
-            or a grace period below 0.
+            a grace period below 0, or a window that does not go with `delivery`.
     """
 
     host: str = "127.0.0.1"
@@ -94,6 +96,8 @@ class ServerOptions:
     scripts: bool = True
     drain_seconds: float = 10.0
     resume_grace_s: float = 30.0
+    delivery: DeliveryPolicy | None = None
+    coalesce_ms: int = 0
     limits: ServerLimits = field(default_factory=ServerLimits)
     session_limits: Limits = field(default_factory=Limits)
 
@@ -102,6 +106,7 @@ class ServerOptions:
             raise ValueError(f"port is {self.port}; allowed: 0 (any free one) to 65535")
         if self.resume_grace_s < 0:
             raise ValueError(f"resume_grace_s is {self.resume_grace_s:g}; allowed: 0 (no Resume) or more")
+        SessionConfig(delivery=self.delivery or DeliveryPolicy.EAGER, coalesce_ms=self.coalesce_ms)  # checks them
         self._check_metrics()
         if self.tls is None and not self.allow_remote_plaintext and not _is_loopback(self.host):
             raise ValueError(

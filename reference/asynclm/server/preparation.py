@@ -103,6 +103,7 @@ class Preparation:
             StatusError: the model is unknown.
         """
         check_size(start, self._options.limits)
+        start = start.with_delivery(self._options.delivery, self._options.coalesce_ms)
         engine, script, weights, adapter = self._resolve_model(start.model)
         tools = start.offered(self._own_tools)
         _check_copies(start, tools)

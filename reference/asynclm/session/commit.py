@@ -25,10 +25,10 @@ class Committer:
     def safe_point(self) -> None:
         """Immediately before a decode step: commits if the state and the policies allow it [INT-001, INT-002]."""
         core = self._core
-        core.awaiting_commit = False
+        waited, core.awaiting_commit = core.awaiting_commit, False
         if core.cell.state is State.DECODING and len(core.queue):
             batch = core.queue.batch()
-            if batch and not self._hold.holds(batch) and not self._commit(batch):
+            if batch and not self._hold.holds(batch, waited=waited) and not self._commit(batch):
                 message = f"an interrupt does not fit the context of {core.config.limits.context_length} tokens"
                 self._ending.finish(FinishReason.CONTEXT_FULL, message)
                 return

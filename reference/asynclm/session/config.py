@@ -54,6 +54,17 @@ class Granularity(enum.StrEnum):
     SENTENCE = "sentence"
 
 
+class DeliveryPolicy(enum.StrEnum):
+    """When results are committed in running text [INT-060 to INT-063]."""
+
+    EAGER = "eager"
+    """Each at the next safe point."""
+    COALESCE = "coalesce"
+    """Those that come within a window in one batch."""
+    LAZY = "lazy"
+    """At traps and at end of sequence only."""
+
+
 class Unit(enum.StrEnum):
     """What one unit of credit and of token index is [WIRE-070, WIRE-074]."""
 
@@ -110,6 +121,7 @@ class SessionConfig:
         body_language: the language of call bodies.
         granularity: where in text an interrupt may be committed.
         granularity_hold: sampled tokens that a safe point is held back at most by `granularity`.
+        delivery: when results are committed in running text; None for what `coalesce_ms` says.
         coalesce_ms: window for which a safe point is held back while results keep coming; 0 for none.
         credit: tokens that may be sampled before the first grant; None for unlimited.
         unit: what one unit of credit and index is.
@@ -131,6 +143,7 @@ class SessionConfig:
     body_language: BodyLanguage = BodyLanguage.PYTHON
     granularity: Granularity = Granularity.TOKEN
     granularity_hold: int = 32
+    delivery: DeliveryPolicy | None = None
     coalesce_ms: int = 0
     credit: int | None = None
     unit: Unit = Unit.TOKEN
@@ -140,6 +153,13 @@ class SessionConfig:
     tools: tuple[ToolSpec, ...] = ()
     client_tools: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def delivery_in_force(self) -> DeliveryPolicy:
+        """When results are committed in running text [INT-062]."""
+        if self.delivery is not None:
+            return self.delivery
+        return DeliveryPolicy.COALESCE if self.coalesce_ms else DeliveryPolicy.EAGER
 
     def __post_init__(self) -> None:
         if self.credit is not None and self.credit < 0:
@@ -152,6 +172,7 @@ class SessionConfig:
             )
         if self.coalesce_ms < 0:
             raise ValueError(f"coalesce_ms is {self.coalesce_ms}; it must be 0 or more")
+        _check_window(self.delivery, self.coalesce_ms)
         if self.prompt_tokens < 0:
             raise ValueError(f"prompt_tokens is {self.prompt_tokens}; it must be 0 or more")
         _check_stop(self.stop)
@@ -162,6 +183,13 @@ class SessionConfig:
         unknown = sorted(self.client_tools - set(names))
         if unknown:
             raise ValueError(f"client_tools: {unknown[0][:80]!r} is not among the tools")
+
+
+def _check_window(delivery: DeliveryPolicy | None, coalesce_ms: int) -> None:
+    if delivery is DeliveryPolicy.EAGER and coalesce_ms:
+        raise ValueError(f"coalesce_ms is {coalesce_ms} with delivery EAGER; allowed: 0, or delivery COALESCE or LAZY")
+    if delivery is DeliveryPolicy.COALESCE and not coalesce_ms:
+        raise ValueError("coalesce_ms is 0 with delivery COALESCE; give the window in milliseconds, 1 or more")
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:

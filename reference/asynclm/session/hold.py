@@ -1,10 +1,10 @@
-"""Holding a safe point back: granularity of text, and the window in which results are gathered [INT-050 to INT-055]."""
+"""Holding a safe point back: granularity of text, and the delivery of results [INT-050 to INT-063]."""
 
 from __future__ import annotations
 
 import unicodedata
 
-from asynclm.session.config import Granularity
+from asynclm.session.config import DeliveryPolicy, Granularity
 from asynclm.session.core import Core
 from asynclm.session.queue import Accepted
 from asynclm.session.timers import Timer, TimerKind
@@ -18,6 +18,7 @@ class Hold:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._granularity = core.config.granularity
+        self._lazy = core.config.delivery_in_force is DeliveryPolicy.LAZY
         self._boundary = True
         self._last = ""
         self._window: Timer | None = None
@@ -58,12 +59,17 @@ class Hold:
 
     @property
     def gathering(self) -> bool:
-        """Whether the window is open and more results can still come."""
-        return self._window is not None and bool(self._core.calls.unresolved)
+        """Whether the window is open, more results can still come, and nobody has spoken [INT-053, INT-061]."""
+        return self._window is not None and bool(self._core.calls.unresolved) and not self._core.queue.speaks_now
 
-    def holds(self, batch: list[Accepted]) -> bool:
-        """Whether this safe point leaves the batch in the queue."""
-        if self.gathering:
+    def holds(self, batch: list[Accepted], *, waited: bool) -> bool:
+        """Whether this safe point leaves the batch in the queue.
+
+        Args:
+            batch: what it would commit.
+            waited: it follows a trap, DRAINING, IDLE or end of sequence.
+        """
+        if self.gathering or (self._lazy and not waited and not self._core.queue.speaks_now):
             return True
         oldest = min(interrupt.sampled for interrupt in batch)
         if self._boundary or self._core.sampled - oldest >= self._core.config.granularity_hold:

@@ -42,6 +42,11 @@ class Accepted:
         return self.wakes and (self.source == "@user" or self.source.startswith("@agent."))
 
     @property
+    def due(self) -> bool:
+        """Whether its scheduling lets it be committed [INT-031]."""
+        return self.scheduling is not Scheduling.WHEN_IDLE or self.released
+
+    @property
     def refusable(self) -> bool:
         """Whether it counts against the queue limit [LIM-008]."""
         return not self.status.terminal or (self.source.startswith("@") and self.source != "@runtime")
@@ -107,6 +112,11 @@ class InterruptQueue:
         return any(interrupt.speaks for interrupt in self._queued.values())
 
     @property
+    def speaks_now(self) -> bool:
+        """Whether the next batch has something that would end every trap."""
+        return any(interrupt.speaks and interrupt.due for interrupt in self._queued.values())
+
+    @property
     def refusable(self) -> int:
         """How many queued interrupts count against the queue limit [LIM-008]."""
         return sum(interrupt.refusable for interrupt in self._queued.values())
@@ -121,7 +131,7 @@ class InterruptQueue:
 
         Arrival order, but a call's `partial` and `progress` go just before its terminal [INT-040, INT-041].
         """
-        due = [i for i in self._queued.values() if i.scheduling is not Scheduling.WHEN_IDLE or i.released]
+        due = [interrupt for interrupt in self._queued.values() if interrupt.due]
         closing = {i.call_index for i in due if i.call_index is not None and i.status.terminal}
         batch: list[Accepted] = []
         for interrupt in due:

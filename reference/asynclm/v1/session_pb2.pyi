@@ -92,6 +92,8 @@ class _CapabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capability
     """Start.stop."""
     CAPABILITY_PENALTIES: _Capability.ValueType  # 18
     """The penalties of Sampling."""
+    CAPABILITY_LAZY: _Capability.ValueType  # 19
+    """DELIVERY_POLICY_LAZY."""
 
 class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
     """What a server, or one of its models, can do. A server MUST refuse what it does not declare, with the field, and never
@@ -135,6 +137,8 @@ CAPABILITY_STOP_STRINGS: Capability.ValueType  # 17
 """Start.stop."""
 CAPABILITY_PENALTIES: Capability.ValueType  # 18
 """The penalties of Sampling."""
+CAPABILITY_LAZY: Capability.ValueType  # 19
+"""DELIVERY_POLICY_LAZY."""
 Global___Capability: _TypeAlias = Capability  # noqa: Y015
 
 @_typing.final
@@ -253,6 +257,7 @@ class Start(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A name out of GetServerInfo, or `script:<id>`, `script:<id>+weights` on a server with scripted models. Absent: the
     server's first model.
@@ -278,10 +283,14 @@ class Start(_message.Message):
     granularity_hold: _builtins.int
     """Sampled tokens for which granularity may hold a safe point back. Absent: 32."""
     coalesce_ms: _builtins.int
-    """Window in milliseconds for which a safe point is held back while results keep coming. Absent: 0."""
+    """Window in milliseconds for which a safe point is held back while results keep coming [INT-053]. Absent: 0."""
     credit: _builtins.int
     """Units that may be sampled before the first Grant; 0 to set a session up before anything is sampled [WIRE-024].
     Absent: unlimited [WIRE-071].
+    """
+    delivery: _types_pb2.DeliveryPolicy.ValueType
+    """When results are committed in running text. Absent: COALESCE with a positive coalesce_ms; else the server's choice,
+    which Started tells [INT-062].
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Message]:
@@ -340,10 +349,11 @@ class Start(_message.Message):
         limits: _types_pb2.Limits | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
+        delivery: _types_pb2.DeliveryPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "coalesce_ms", b"coalesce_ms", "credit", b"credit", "gate_end", b"gate_end", "granularity_hold", b"granularity_hold", "limits", b"limits", "model", b"model", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "body_language", b"body_language", "coalesce_ms", b"coalesce_ms", "constraints", b"constraints", "credit", b"credit", "gate_end", b"gate_end", "granularity", b"granularity", "granularity_hold", b"granularity_hold", "instructions", b"instructions", "labels", b"labels", "limits", b"limits", "messages", b"messages", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools", "stop", b"stop", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms", "_credit", b"_credit", "_gate_end", b"_gate_end", "_granularity_hold", b"_granularity_hold", "_model", b"_model", "body_language", b"body_language", "coalesce_ms", b"coalesce_ms", "constraints", b"constraints", "credit", b"credit", "delivery", b"delivery", "gate_end", b"gate_end", "granularity", b"granularity", "granularity_hold", b"granularity_hold", "instructions", b"instructions", "labels", b"labels", "limits", b"limits", "messages", b"messages", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_ids", b"prompt_ids", "sampling", b"sampling", "server_tools", b"server_tools", "stop", b"stop", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__coalesce_ms: _TypeAlias = _typing.Literal["coalesce_ms"]  # noqa: Y015
     _WhichOneofArgType__coalesce_ms: _TypeAlias = _typing.Literal["_coalesce_ms", b"_coalesce_ms"]  # noqa: Y015
@@ -748,6 +758,8 @@ class Started(_message.Message):
     CONSTRAINTS_FIELD_NUMBER: _builtins.int
     BODY_LANGUAGE_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    COALESCE_MS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     model: _builtins.str
     """The model that decodes."""
@@ -766,6 +778,9 @@ class Started(_message.Message):
     body_language: _types_pb2.BodyLanguage.ValueType
     credit: _builtins.int
     """Credit at the start; absent for unlimited."""
+    delivery: _types_pb2.DeliveryPolicy.ValueType
+    """When results are committed in running text, and the window in which they are gathered [INT-062]."""
+    coalesce_ms: _builtins.int
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]: ...
     @_builtins.property
@@ -804,10 +819,12 @@ class Started(_message.Message):
         constraints: _types_pb2.Constraints.ValueType = ...,
         body_language: _types_pb2.BodyLanguage.ValueType = ...,
         credit: _builtins.int | None = ...,
+        delivery: _types_pb2.DeliveryPolicy.ValueType = ...,
+        coalesce_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "binding", b"binding", "credit", b"credit", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "binding", b"binding", "body_language", b"body_language", "capabilities", b"capabilities", "constraints", b"constraints", "credit", b"credit", "emulated", b"emulated", "grammar_hash", b"grammar_hash", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_tokens", b"prompt_tokens", "session_id", b"session_id", "tools", b"tools", "unenforced_schema_keywords", b"unenforced_schema_keywords", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credit", b"_credit", "binding", b"binding", "body_language", b"body_language", "capabilities", b"capabilities", "coalesce_ms", b"coalesce_ms", "constraints", b"constraints", "credit", b"credit", "delivery", b"delivery", "emulated", b"emulated", "grammar_hash", b"grammar_hash", "limits", b"limits", "mode", b"mode", "model", b"model", "on_disconnect", b"on_disconnect", "on_end", b"on_end", "prompt_tokens", b"prompt_tokens", "session_id", b"session_id", "tools", b"tools", "unenforced_schema_keywords", b"unenforced_schema_keywords", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__credit: _TypeAlias = _typing.Literal["credit"]  # noqa: Y015
     _WhichOneofArgType__credit: _TypeAlias = _typing.Literal["_credit", b"_credit"]  # noqa: Y015

@@ -535,6 +535,32 @@ GRANULARITY_WORD: Granularity.ValueType  # 2
 GRANULARITY_SENTENCE: Granularity.ValueType  # 3
 Global___Granularity: _TypeAlias = Granularity  # noqa: Y015
 
+class _DeliveryPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_POLICY_UNSPECIFIED: _DeliveryPolicy.ValueType  # 0
+    DELIVERY_POLICY_EAGER: _DeliveryPolicy.ValueType  # 1
+    """Each at the next safe point."""
+    DELIVERY_POLICY_COALESCE: _DeliveryPolicy.ValueType  # 2
+    """Those that come within a window of coalesce_ms in one batch."""
+    DELIVERY_POLICY_LAZY: _DeliveryPolicy.ValueType  # 3
+    """At traps and at end of sequence only."""
+
+class DeliveryPolicy(_DeliveryPolicy, metaclass=_DeliveryPolicyEnumTypeWrapper):
+    """When results are committed in running text [INT-060 to INT-063]."""
+
+DELIVERY_POLICY_UNSPECIFIED: DeliveryPolicy.ValueType  # 0
+DELIVERY_POLICY_EAGER: DeliveryPolicy.ValueType  # 1
+"""Each at the next safe point."""
+DELIVERY_POLICY_COALESCE: DeliveryPolicy.ValueType  # 2
+"""Those that come within a window of coalesce_ms in one batch."""
+DELIVERY_POLICY_LAZY: DeliveryPolicy.ValueType  # 3
+"""At traps and at end of sequence only."""
+Global___DeliveryPolicy: _TypeAlias = DeliveryPolicy  # noqa: Y015
+
 class _Unit:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from asynclm.cml.control import BodyLanguage, Control, Quantifier, Status
 from asynclm.cml.toolspec import SideEffects
 from asynclm.prompt.template import Role
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, OnEnd, Unit
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Granularity, OnEnd, Unit
 from asynclm.session.state import (
     CancelOrigin,
     CancelOutcome,
@@ -109,6 +109,7 @@ ON_DISCONNECT = EnumMap(OnDisconnect, types_pb2.OnDisconnect, "ON_DISCONNECT")
 CONSTRAINTS = EnumMap(Constraints, types_pb2.Constraints, "CONSTRAINTS")
 BODY_LANGUAGE = EnumMap(BodyLanguage, types_pb2.BodyLanguage, "BODY_LANGUAGE")
 GRANULARITY = EnumMap(Granularity, types_pb2.Granularity, "GRANULARITY")
+DELIVERY_POLICY = EnumMap(DeliveryPolicy, types_pb2.DeliveryPolicy, "DELIVERY_POLICY")
 UNIT = EnumMap(Unit, types_pb2.Unit, "UNIT")
 ROLE = EnumMap(Role, types_pb2.Role, "ROLE")
 INSTRUCTIONS = EnumMap(Instructions, session_pb2.Instructions, "INSTRUCTIONS")

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from asynclm.cml.control import BodyLanguage
 from asynclm.cml.toolspec import ToolSpec
 from asynclm.engine.base import SamplingParams
 from asynclm.prompt.template import CmlPart, Message, Part, Role, TextPart
-from asynclm.session.config import Constraints, ExecutionMode, Granularity, Limits, OnEnd, SessionConfig, Unit
+from asynclm.session.config import (
+    Constraints,
+    DeliveryPolicy,
+    ExecutionMode,
+    Granularity,
+    Limits,
+    OnEnd,
+    SessionConfig,
+    Unit,
+)
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
 from asynclm.wire.errors import BAD_TOOL, FieldError, shorten
@@ -40,6 +49,7 @@ class StartRequest:
         server_tools: names of the server's own tools that the model may call; None for all.
         sampling: how tokens are chosen.
         mode, on_end, gate_end, body_language, granularity, granularity_hold, coalesce_ms, credit: see `SessionConfig`.
+        delivery: when results are committed; None for what `coalesce_ms` says, else the server's choice.
         on_disconnect, constraints: None for the best that the server can do.
         limits: limits by name, each at most what the server allows.
         labels: shown by ListSessions.
@@ -61,6 +71,7 @@ class StartRequest:
     body_language: BodyLanguage = BodyLanguage.PYTHON
     granularity: Granularity = Granularity.TOKEN
     granularity_hold: int | None = None
+    delivery: DeliveryPolicy | None = None
     coalesce_ms: int = 0
     credit: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -113,6 +124,12 @@ class StartRequest:
         spoken = (part for message in self.messages if message.role is Role.USER for part in message.parts)
         return tuple(part.text for part in spoken if isinstance(part, TextPart) and part.text)
 
+    def with_delivery(self, delivery: DeliveryPolicy | None, coalesce_ms: int) -> StartRequest:
+        """The same, with a server's choice of delivery where it says nothing of it [INT-062]."""
+        if self.delivery is not None or self.coalesce_ms or delivery is None:
+            return self
+        return replace(self, delivery=delivery, coalesce_ms=coalesce_ms)
+
     def session_config(
         self,
         *,
@@ -143,6 +160,7 @@ class StartRequest:
             gate_end=self.gate_end,
             body_language=self.body_language,
             granularity=self.granularity,
+            delivery=self.delivery,
             coalesce_ms=self.coalesce_ms,
             credit=self.credit,
             unit=unit,
@@ -179,6 +197,7 @@ def start_from_pb(pb: session_pb2.Start) -> StartRequest:
         body_language=enums.BODY_LANGUAGE.given(pb.body_language, "start.body_language") or BodyLanguage.PYTHON,
         granularity=enums.GRANULARITY.given(pb.granularity, "start.granularity") or Granularity.TOKEN,
         granularity_hold=pb.granularity_hold if pb.HasField("granularity_hold") else None,
+        delivery=enums.DELIVERY_POLICY.given(pb.delivery, "start.delivery"),
         coalesce_ms=pb.coalesce_ms,
         credit=pb.credit if pb.HasField("credit") else None,
         limits=given_limits(pb.limits),
@@ -211,6 +230,7 @@ def start_to_pb(request: StartRequest) -> session_pb2.Start:
         body_language=enums.BODY_LANGUAGE.number(request.body_language),
         granularity=enums.GRANULARITY.number(request.granularity),
         granularity_hold=request.granularity_hold,
+        delivery=enums.DELIVERY_POLICY.number(request.delivery),
         coalesce_ms=request.coalesce_ms,
         credit=request.credit,
         limits=types_pb2.Limits(**request.limits),

@@ -88,6 +88,8 @@ def started_to_pb(started: Started) -> session_pb2.Started:
         constraints=enums.CONSTRAINTS.number(started.constraints),
         body_language=enums.BODY_LANGUAGE.number(started.body_language),
         credit=started.credit,
+        delivery=enums.DELIVERY_POLICY.number(started.delivery),
+        coalesce_ms=started.coalesce_ms,
     )
 
 
@@ -115,6 +117,8 @@ def started_from_pb(pb: session_pb2.Started) -> Started:
         constraints=enums.CONSTRAINTS.member(pb.constraints),
         body_language=enums.BODY_LANGUAGE.member(pb.body_language),
         credit=pb.credit if pb.HasField("credit") else None,
+        delivery=enums.DELIVERY_POLICY.optional(pb.delivery),
+        coalesce_ms=pb.coalesce_ms,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from asynclm.cml.control import BodyLanguage, Control
 from asynclm.cml.toolspec import ToolSpec
-from asynclm.session.config import Constraints, ExecutionMode, Limits, OnEnd, Unit
+from asynclm.session.config import Constraints, DeliveryPolicy, ExecutionMode, Limits, OnEnd, Unit
 from asynclm.session.effects import CallRow, Finished, InterruptRow, Report, Usage
 from asynclm.session.state import FinishReason, State
 
@@ -58,6 +58,7 @@ class Capability(enum.StrEnum):
     SERVER_TOOLS = "server_tools"
     STOP_STRINGS = "stop_strings"
     PENALTIES = "penalties"
+    LAZY = "lazy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ class Started:
         tools: the tools that the model may call.
         mode, on_end, on_disconnect, constraints, body_language: the settings in force.
         credit: units that may be sampled before the first grant; None for unlimited.
+        delivery: when results are committed in running text; None if the server does not tell.
+        coalesce_ms: the window in which they are gathered.
     """
 
     session_id: str
@@ -131,6 +134,8 @@ class Started:
     constraints: Constraints = Constraints.GRAMMAR
     body_language: BodyLanguage = BodyLanguage.PYTHON
     credit: int | None = None
+    delivery: DeliveryPolicy | None = None
+    coalesce_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,8 +67,9 @@ class Makers:
 
     def parallel(self, number: int) -> dict[str, Any]:
         """Two to six calls that do not depend on each other, and one answer that needs them all."""
-        some = self._random.sample(self._stories, self._random.randint(1, 3))
-        chosen = [self._random.choice(some)[0] for _ in range(self._random.randint(2, 6))]
+        count = self._random.randint(2, 6)
+        some = self._random.sample([step for story in self._stories for step in story], self._random.randint(1, count))
+        chosen = [self._random.choice(some) for _ in range(count)]
         calls, asks, said = [], [], []
         for place, step in enumerate(chosen):
             earlier = sum(other is step for other in chosen[:place])
@@ -121,6 +122,8 @@ class Makers:
         plain: dict[str, Any] = dict(values)
         needs: list[str] = []
         refs: list[str] = []
+        if "takes" in step and before is None:  # the user says what it takes
+            plain = {step["takes"]: self._taken(step), **plain}
         spelled = [Argument(name, Literal(json.dumps(value))) for name, value in plain.items()]
         future = list(spelled)
         if before is not None:
@@ -144,12 +147,13 @@ class Makers:
             "json": self._cut(_json_call(step["function"], plain)),
         }
         told = {**values, "value": value}
+        taken = plain.get(step.get("takes", "")) if before is None else None
         return {
             "call": call,
             "value": value,
             "gives": step["gives"],
             "edge": edge,
-            "asks": step["asks"].format(**told),
+            "asks": step["asks"].format(**told) + (f" for {taken}" if taken else ""),
             "said": step["said"].format(**told),
         }
 
@@ -170,6 +174,11 @@ class Makers:
         found += [{step["gives"]: self._pattern(step["value"]), "cost": cost} for cost in costs[1:]]
         self._random.shuffle(found)
         return {"found": found}
+
+    def _taken(self, step: dict[str, Any]) -> str:
+        """Something as the earlier function of a step's story would give it."""
+        (story,) = (story for story in self._stories if step in story)
+        return self._pattern(story[story.index(step) - 1]["value"])
 
     def _answer(self, said: str, needs: Sequence[str], message: int) -> dict[str, Any]:
         return {"message": message, "needs": list(needs), "tokens": self._cut(f" {said}")}

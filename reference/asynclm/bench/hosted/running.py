@@ -15,10 +15,7 @@ from openai import AsyncOpenAI
 from asynclm.bench.hosted.functions import Functions
 from asynclm.bench.hosted.policy import Habit
 from asynclm.bench.hosted.workload import Function, Task
-from asynclm.cml.blocks import Text
-from asynclm.cml.control import BodyLanguage
-from asynclm.cml.text_form import parse_document
-from asynclm.client import AsyncLM, Session, Tokens
+from asynclm.client import AsyncLM, Session, Tokens, TrapEntered
 
 
 class WrongRunError(RuntimeError):
@@ -49,12 +46,16 @@ class Times:
     Attributes:
         last_ms: from the request to the last token.
         first_to_last_ms: from the first token to the last, as the literature counts.
-        text: what the model said, as its user got it.
+        said: what the model said to its user.
+        bodies: of the calls that it wrote in CML.
+        traps: how many it wrote.
     """
 
     last_ms: float
     first_to_last_ms: float
-    text: str
+    said: str
+    bodies: str = ""
+    traps: int = 0
 
 
 class _Watch:
@@ -70,9 +71,9 @@ class _Watch:
         if self.first is None:
             self.first = self.last
 
-    def times(self, text: str) -> Times:
+    def times(self, said: str, bodies: str = "", traps: int = 0) -> Times:
         first = self.last if self.first is None else self.first
-        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, text)
+        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, said, bodies, traps)
 
 
 async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times:
@@ -81,17 +82,23 @@ async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times
     Raises:
         WrongRunError: the session ended otherwise than by the end of the answer.
     """
-    said: list[str] = []
+    said, bodies, traps = "", "", 0
     watch = _Watch()
     async with llm.session(task.texts[0], **options) as opened, _later(opened, task, watch.began):
         async for event in opened:
-            if isinstance(event.report, Tokens) and event.report.text:
-                watch.token()
-                said.append(event.report.text)
+            match event.report:
+                case Tokens(text=text, in_block=None) if text:
+                    watch.token()
+                    said += text
+                case Tokens(text=text):
+                    watch.token()
+                    bodies += text
+                case TrapEntered(implicit=False):
+                    traps += 1
         result = await opened.result()
     if result.finished.reason.name != "STOP":
         raise WrongRunError(f"{task.id} ended {result.finished.reason.name}: {result.finished.message}")
-    return watch.times("".join(said))
+    return watch.times(said, bodies, traps)
 
 
 @contextlib.asynccontextmanager
@@ -175,9 +182,7 @@ def check(task: Task, times: Times) -> None:
     Raises:
         WrongRunError: something is missing, or twice there.
     """
-    parts = (located.part for located in parse_document(times.text, BodyLanguage.PYTHON))
-    said = "".join(part.text for part in parts if isinstance(part, Text))
     for answer in task.answers:
         sentence = "".join(answer.tokens)
-        if said.count(sentence) != 1:
-            raise WrongRunError(f"{task.id} says {said.count(sentence)} times:{sentence}")
+        if times.said.count(sentence) != 1:
+            raise WrongRunError(f"{task.id} says {times.said.count(sentence)} times:{sentence}")

@@ -66,7 +66,7 @@ class Stage:
         check(task, times)
         records = await self._records()
         sent = sum(record["tokens"] for record in records)
-        kept = sent if column.options is None else _tokens(task, times.text)
+        kept = sent if column.options is None else _tokens(task, times)
         return Run(times, len(records), sent - kept)
 
     async def _records(self) -> list[dict[str, Any]]:
@@ -78,13 +78,17 @@ class Stage:
             await asyncio.sleep(0.01)
 
 
-def _tokens(task: Task, text: str) -> int:
+def _tokens(task: Task, times: Times) -> int:
     """How many tokens of the endpoint a session has taken."""
-    kept = len(TRAP) * text.count("".join(TRAP)) + sum(len(answer.tokens) for answer in task.answers)
+    kept = len(TRAP) * times.traps + sum(len(answer.tokens) for answer in task.answers)
     for call in task.calls:
-        future = call.cml_future if call.cml_future is not None and "".join(call.cml_future) in text else None
+        future = call.cml_future if call.cml_future is not None and _body(call.cml_future) in times.bodies else None
         kept += len(future or call.cml)
     return kept
+
+
+def _body(tokens: Iterable[str]) -> str:
+    return "".join(tokens).partition("[HEAD]")[2].removesuffix("[END]").strip()
 
 
 @contextlib.asynccontextmanager

@@ -30,6 +30,13 @@ from asynclm.wire.values import Capability, OfferedTool, OnDisconnect, Started
 from asynclm_conformance.ambient import Violation, check
 
 
+def _billed(effect: Any, pieces: bool) -> Any:
+    """A session on a hosted interface tells what it cost there."""
+    if pieces and isinstance(effect, fx.Finished):
+        return dataclasses.replace(effect, hosted=fx.HostedUsage(requests=1))
+    return effect
+
+
 @dataclass(frozen=True)
 class Recording:
     """A stream, what was asked for, and what its client sent."""
@@ -119,7 +126,7 @@ class Recorder(Player):
             delivery=config.delivery_in_force,
             coalesce_ms=config.coalesce_ms,
         )
-        told: list[Any] = [started, *(effect for effect in self.log if isinstance(effect, Report))]
+        told: list[Any] = [started, *(_billed(e, pieces) for e in self.log if isinstance(e, Report))]
         return [to_server_event(report, number, 0) for number, report in enumerate(told, 1)]
 
     @property

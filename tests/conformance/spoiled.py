@@ -532,6 +532,7 @@ def stops_with_an_interrupt_that_wakes(events: Events) -> Events:
 field("SES-074", "finished", reason=0)
 field("SES-074", "finished", usage=None)
 field("SES-095", "finished", usage__sampled_tokens=999)
+field("SES-116", "finished", hosted__requests=1)
 field("INT-046", "finished", usage__injected_tokens=0)
 field("SES-090", "finished", calls=[])
 field("SES-090", "finished", interrupts=[])

@@ -10,7 +10,7 @@ from hypothesis import given
 from tests.wire.values import COUNT, REPORTS, record
 
 from asynclm.session import effects
-from asynclm.session.effects import CallRow, CallTimings, Finished, InterruptRow, Report, Tokens, Usage
+from asynclm.session.effects import CallRow, CallTimings, Finished, HostedUsage, InterruptRow, Report, Tokens, Usage
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import (
     ReceivedEvent,
@@ -51,7 +51,9 @@ def test_every_field_of_a_report_has_its_place(kind: type) -> None:
     assert here == there
 
 
-@pytest.mark.parametrize("kind", [CallRow, CallTimings, InterruptRow, Usage], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [CallRow, CallTimings, HostedUsage, InterruptRow, Usage], ids=lambda kind: kind.__name__
+)
 def test_every_field_of_the_ledger_has_its_place(kind: type) -> None:
     message = types_pb2.DESCRIPTOR.message_types_by_name[kind.__name__]
     assert {field.name for field in dataclasses.fields(kind)} == set(message.fields_by_name)

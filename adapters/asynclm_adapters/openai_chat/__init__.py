@@ -22,6 +22,10 @@ def open_engine(
     upstream_scripts: bool = False,
     context_length: int | None = None,
     max_sequences: int | None = None,
+    retries: int | None = None,
+    backoff_s: float | None = None,
+    first_token_s: float | None = None,
+    stall_s: float | None = None,
     **_: Any,
 ) -> HostedModel:
     """Opens a model on a chat-completions endpoint. Options of other engines are accepted and unused.
@@ -34,6 +38,7 @@ def open_engine(
         upstream_scripts: the endpoint plays scripts (`asynclm mock-openai`).
         context_length: tokens of prompt and answer together; None for the preset's.
         max_sequences: sessions open at once.
+        retries, backoff_s, first_token_s, stall_s: see `OpenAIOptions`.
 
     Raises:
         ValueError: a setting is out of range, or there is no key.
@@ -44,7 +49,13 @@ def open_engine(
     roles = [role.value for role in InterruptRole]
     if interrupt_role not in roles:
         raise ValueError(f"interrupt_role is {interrupt_role[:40]!r}; allowed: {', '.join(roles)}")
-    bound = {} if max_sequences is None else {"max_sequences": max_sequences}
+    bound: dict[str, Any] = {
+        "max_sequences": max_sequences,
+        "retries": retries,
+        "backoff_s": backoff_s,
+        "first_token_s": first_token_s,
+        "stall_s": stall_s,
+    }
     return ChatModel(
         OpenAIOptions(
             model=model,
@@ -53,6 +64,6 @@ def open_engine(
             interrupt_role=InterruptRole(interrupt_role),
             context_length=context_length,
             scripts=upstream_scripts,
-            **bound,
+            **{name: value for name, value in bound.items() if value is not None},
         )
     )

@@ -10,14 +10,12 @@ from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import EngineInfo, EngineStats, SamplingParams
 from asynclm.engine.script import Script
 from asynclm.prompt.template import Message
+from asynclm_adapters.openai_chat.cost import tokens_of
 from asynclm_adapters.openai_chat.options import OpenAIOptions
 from asynclm_adapters.openai_chat.script import ScriptPlay, load
 from asynclm_adapters.openai_chat.session import ChatSession
 from asynclm_adapters.openai_chat.transcript import Transcript, content
 from asynclm_adapters.openai_chat.upstream import Upstream
-
-CHARACTERS_A_TOKEN = 4
-"""About so many characters make a token of English; endpoints tell the true number only afterwards."""
 
 
 class ChatModel:
@@ -67,7 +65,7 @@ class ChatModel:
 
     def count(self, messages: Sequence[Message]) -> int:
         """About how many tokens a prompt has: a quarter of its characters."""
-        return 1 + sum(len(content(message)) for message in messages) // CHARACTERS_A_TOKEN
+        return 1 + tokens_of(sum(len(content(message)) for message in messages))
 
     def stats(self) -> EngineStats:
         """Nothing is computed here."""

@@ -32,6 +32,7 @@ class OpenAIOptions:
         context_length: tokens of prompt and answer together; None for the preset's.
         max_sequences: sessions open at once.
         retries: how often a request is tried again that failed before its first token, or whose stream broke off.
+        backoff_s: seconds until the first of those, where the endpoint does not say; it doubles.
         first_token_s: seconds that the first token of a request may take.
         stall_s: seconds that a stream may be silent for.
         scripts: the endpoint plays scripts (`asynclm mock-openai`).
@@ -47,6 +48,7 @@ class OpenAIOptions:
     context_length: int | None = None
     max_sequences: int = 64
     retries: int = 4
+    backoff_s: float = 0.25
     first_token_s: float = 60.0
     stall_s: float = 30.0
     scripts: bool = False
@@ -54,7 +56,7 @@ class OpenAIOptions:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError("model is empty; give the name that the endpoint knows, such as gpt-4o")
-        for name in ("max_sequences", "first_token_s", "stall_s"):
+        for name in ("max_sequences", "backoff_s", "first_token_s", "stall_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         if self.retries < 0:

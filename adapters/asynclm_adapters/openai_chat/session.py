@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 import openai
@@ -18,9 +17,11 @@ from asynclm.cml.control import Control
 from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import EngineInfo, SamplingParams, SequenceId
 from asynclm.engine.hosted import Arrival, Ended, Piece
-from asynclm.session.effects import InterruptCommitted
+from asynclm.session.effects import HostedUsage, InterruptCommitted
 from asynclm.session.state import FinishReason
+from asynclm_adapters.openai_chat.cost import RequestCost, total
 from asynclm_adapters.openai_chat.cutting import Cutter
+from asynclm_adapters.openai_chat.retrying import passes, told, wait_s
 from asynclm_adapters.openai_chat.script import ScriptPlay
 from asynclm_adapters.openai_chat.transcript import DELIVER_TOOL, Transcript
 from asynclm_adapters.openai_chat.upstream import Upstream
@@ -28,27 +29,6 @@ from asynclm_adapters.openai_chat.upstream import Upstream
 log = logging.getLogger(__name__)
 
 SEQUENCE = SequenceId(0)
-
-
-@dataclass
-class Account:
-    """What a session has cost.
-
-    Attributes:
-        requests: that were sent.
-        prompt_tokens: of all of them, as the endpoint says.
-        cached_tokens: of those, found in its cache.
-        completion_tokens: as it says, for requests that came to their end.
-        discarded_pieces: that arrived and were no part of the context.
-        first_token_ms: of each request.
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    discarded_pieces: int = 0
-    first_token_ms: list[float] = field(default_factory=list)
 
 
 class ChatSession:
@@ -77,13 +57,13 @@ class ChatSession:
         script: ScriptPlay | None = None,
     ) -> None:
         self.info = info
-        self.account = Account()
+        self._costs: list[RequestCost] = []
         self._upstream = upstream
         self._transcript = transcript
         self._sampling = sampling
         self._script = script
         self._lock = threading.Lock()  # guards what follows
-        self._arrivals: collections.deque[Arrival] = collections.deque()
+        self._arrivals: collections.deque[tuple[Arrival, RequestCost | None]] = collections.deque()
         self._request: Future[None] | None = None
         self._number = 0
         self._taken_characters = 0
@@ -103,7 +83,12 @@ class ChatSession:
 
     def cached_tokens(self, sequence: SequenceId) -> int:
         """As the endpoint has said so far."""
-        return self.account.cached_tokens
+        return self.cost().cached_tokens
+
+    def cost(self) -> HostedUsage:
+        """As the endpoint has said; estimated for requests of which it has not."""
+        with self._lock:
+            return total(self._costs)
 
     def give_way(self) -> None:
         """No step ever runs here."""
@@ -125,7 +110,7 @@ class ChatSession:
     def take(self) -> Arrival | None:
         """The next piece; it is part of the context from now on."""
         with self._lock:
-            arrival = self._arrivals.popleft() if self._arrivals else None
+            arrival, _ = self._arrivals.popleft() if self._arrivals else (None, None)
             match arrival:
                 case Piece(text):
                     self._transcript.say(text)
@@ -164,7 +149,8 @@ class ChatSession:
         with self._lock:
             request, self._request = self._request, None
             self._number += 1
-            self.account.discarded_pieces += sum(isinstance(arrival, Piece) for arrival in self._arrivals)
+            for arrival, cost in self._arrivals:
+                _discard(arrival, cost)
             self._arrivals.clear()
         if request is not None:
             request.cancel()
@@ -173,16 +159,16 @@ class ChatSession:
 
     async def _ask(self, number: int, messages: list[dict[str, Any]], position: int) -> None:
         """One request, and those that take its place where a stream breaks off."""
-        for attempt in range(self._upstream.options.retries + 1):
+        options = self._upstream.options
+        for attempt in range(options.retries + 1):
             try:
                 ended = await self._stream(number, messages, position)
-            except asyncio.CancelledError:
-                raise
             except openai.OpenAIError as error:
-                if attempt == self._upstream.options.retries or not _passes(error):
-                    self._put(number, Ended(FinishReason.ENGINE_ERROR, _told(error)))
+                wait = wait_s(error, attempt, backoff_s=options.backoff_s, now_s=time.time())
+                if attempt == options.retries or wait is None or not passes(error):
+                    self._put(number, _failed(error))
                     return
-                await asyncio.sleep(min(8.0, 0.25 * 2**attempt))
+                await asyncio.sleep(wait)
             except Exception as error:
                 log.exception("a request to the endpoint failed", exc_info=error)
                 self._put(number, Ended(FinishReason.ENGINE_ERROR, "the endpoint's answer could not be read"))
@@ -194,13 +180,15 @@ class ChatSession:
             with self._lock:
                 if number != self._number:
                     return
-                heard = "".join(arrival.text for arrival in self._arrivals if isinstance(arrival, Piece))
+                heard = "".join(arrival.text for arrival, _ in self._arrivals if isinstance(arrival, Piece))
                 messages = _going_on(self._transcript.request(), heard)
                 position = self._taken_characters + len(heard)
 
     async def _stream(self, number: int, messages: list[dict[str, Any]], position: int) -> Ended:
         began = time.monotonic()
-        self.account.requests += 1
+        cost = RequestCost(prompt_characters=sum(len(message["content"] or "") for message in messages))
+        with self._lock:
+            self._costs.append(cost)
         cutter = Cutter()
         finish: str | None = None
         if self._script is not None:
@@ -208,19 +196,17 @@ class ChatSession:
         async with asyncio.timeout(None) as limit:
             stream = await self._upstream.client.chat.completions.create(**self._arguments(messages))
             try:
-                first = True
                 async for chunk in stream:
                     limit.reschedule(asyncio.get_running_loop().time() + self._upstream.options.stall_s)
-                    self._count(chunk.usage)
+                    _count(chunk.usage, cost)
                     if not chunk.choices:
                         continue
                     choice = chunk.choices[0]
                     if choice.delta.content:
-                        if first:
-                            self.account.first_token_ms.append((time.monotonic() - began) * 1000)
-                            first = False
+                        if cost.first_token_ms is None:
+                            cost.first_token_ms = round((time.monotonic() - began) * 1000)
                         for piece in cutter.cut(choice.delta.content):
-                            self._put(number, Piece(piece))
+                            self._put(number, Piece(piece), cost)
                     finish = choice.finish_reason or finish
             finally:
                 await stream.close()
@@ -244,23 +230,32 @@ class ChatSession:
             arguments["extra_headers"] = self._script.headers
         return arguments
 
-    def _count(self, usage: Any) -> None:
-        if usage is None:
-            return
-        self.account.prompt_tokens += usage.prompt_tokens or 0
-        self.account.completion_tokens += usage.completion_tokens or 0
-        details = usage.prompt_tokens_details
-        self.account.cached_tokens += (details.cached_tokens or 0) if details is not None else 0
-
-    def _put(self, number: int, arrival: Arrival) -> None:
+    def _put(self, number: int, arrival: Arrival, cost: RequestCost | None = None) -> None:
         with self._lock:
+            if cost is not None and isinstance(arrival, Piece):
+                cost.received_characters += len(arrival.text)
             if number != self._number:
-                self.account.discarded_pieces += isinstance(arrival, Piece)
+                _discard(arrival, cost)
                 return
-            self._arrivals.append(arrival)
+            self._arrivals.append((arrival, cost))
             if isinstance(arrival, Ended):
                 self._request = None
         self._arrived()
+
+
+def _discard(arrival: Arrival, cost: RequestCost | None) -> None:
+    """What was received and is no part of the context [SES-118]."""
+    if cost is not None and isinstance(arrival, Piece):
+        cost.discarded_characters += len(arrival.text)
+
+
+def _count(usage: Any, cost: RequestCost) -> None:
+    """Takes the endpoint's account of a request."""
+    if usage is None:
+        return
+    details = usage.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details is not None else 0
+    cost.told = (usage.prompt_tokens or 0, cached, usage.completion_tokens or 0)
 
 
 def _ended(finish: str | None) -> Ended:
@@ -274,6 +269,13 @@ def _ended(finish: str | None) -> Ended:
     return Ended(FinishReason.ENGINE_ERROR, f"the endpoint ended the answer with {finish[:60]!r}")
 
 
+def _failed(error: openai.OpenAIError) -> Ended:
+    """The end of a session whose request cannot be answered; a conversation that is too long has an end of its own."""
+    if isinstance(error, openai.APIError) and error.code == "context_length_exceeded":
+        return Ended(FinishReason.CONTEXT_FULL, told(error))
+    return Ended(FinishReason.ENGINE_ERROR, told(error))
+
+
 def _going_on(messages: list[dict[str, Any]], heard: str) -> list[dict[str, Any]]:
     """The messages with what was heard behind what was taken."""
     if not heard:
@@ -282,16 +284,3 @@ def _going_on(messages: list[dict[str, Any]], heard: str) -> list[dict[str, Any]
     if last["role"] == "assistant" and "tool_calls" not in last:
         return [*messages[:-1], {**last, "content": (last["content"] or "") + heard}]
     return [*messages, {"role": "assistant", "content": heard}]
-
-
-def _passes(error: openai.OpenAIError) -> bool:
-    """Whether it can go better the next time; a fault within a stream has no status of its own."""
-    passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
-    return isinstance(error, passing) or type(error) is openai.APIError
-
-
-def _told(error: openai.OpenAIError) -> str:
-    """What a client is told of a fault of the endpoint."""
-    if isinstance(error, openai.APIStatusError):
-        return f"the endpoint answered {error.status_code}: {error.message[:300]}"
-    return f"the endpoint cannot be reached: {str(error)[:300]}"

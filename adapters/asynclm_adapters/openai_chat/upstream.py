@@ -25,7 +25,7 @@ class Upstream:
         self.client = AsyncOpenAI(
             api_key=options.api_key,
             base_url=options.base_url,
-            max_retries=options.retries,
+            max_retries=0,  # sessions try again themselves: they know what was heard, and count what it costs
             timeout=options.first_token_s,
         )
         self._loop = asyncio.new_event_loop()

@@ -46,12 +46,27 @@ class Ending:
         require(usage.prompt_tokens == self._facts.started.prompt_tokens, "SES-095", "prompt_tokens differs")
         cached = 0 <= usage.cached_tokens <= usage.prompt_tokens
         require(cached, "SES-095", f"cached {usage.cached_tokens} of {usage.prompt_tokens}")
+        self._bill(body)
         self._answers.finished()
         early = list(self._calls.early)
         require(not early, "INT-022", f"accepted results of {early}, which no call registered")
         self._life.ledger(list(body.calls))
         self._interrupts.ledger(list(body.interrupts))
         self._reason(body.reason)
+
+    def _bill(self, body: session_pb2.Finished) -> None:
+        """What a hosted interface charged for."""
+        emulated, told, hosted = self._facts.started.emulated, body.HasField("hosted"), body.hosted
+        self._require(told == emulated, "SES-116", f"hosted is {'given' if told else 'absent'}; emulated is {emulated}")
+        parts = (
+            (hosted.cached_tokens, hosted.prompt_tokens),
+            (hosted.discarded_tokens, hosted.completion_tokens),
+            (hosted.estimated_requests, hosted.requests),
+            (len(hosted.first_token_ms), hosted.requests),
+        )
+        self._require(all(0 <= part <= whole for part, whole in parts), "SES-116", f"a part exceeds its whole: {parts}")
+        silent = told and self._tokens.count > 0 and not hosted.requests
+        self._require(not silent, "SES-116", "something was sampled, and no request sent")
 
     def _reason(self, reason: int) -> None:
         require, on_end = self._require, self._facts.started.on_end

@@ -11,7 +11,7 @@ from rich.text import Text
 from asynclm.cli.styles import FAULT, NOTICE, QUIET, RESULT
 from asynclm.demo.axis import duration
 from asynclm.demo.safe import one_line
-from asynclm.session.effects import CallRow, Finished, InterruptRow
+from asynclm.session.effects import CallRow, Finished, HostedUsage, InterruptRow
 from asynclm.session.state import Delivery, FinishReason, Result
 
 ENDED_WELL = frozenset(
@@ -42,9 +42,23 @@ def summary(finished: Finished) -> str:
     if finished.message:
         said += f" ({one_line(finished.message, 300)})"
     cached = f" ({usage.cached_tokens} of them cached)" if usage.cached_tokens else ""
-    return (
+    used = (
         f"{said} · prompt {usage.prompt_tokens} tokens{cached} · sampled {usage.sampled_tokens} · "
         f"injected {usage.injected_tokens}"
+    )
+    return used if finished.hosted is None else f"{used}\n{_bill(finished.hosted)}"
+
+
+def _bill(hosted: HostedUsage) -> str:
+    """What a hosted model charges for, in one line."""
+    times = ", ".join(f"{ms} ms" for ms in hosted.first_token_ms[:8]) or "none"
+    more = " …" if len(hosted.first_token_ms) > 8 else ""
+    estimated = f" ({hosted.estimated_requests} estimated)" if hosted.estimated_requests else ""
+    return (
+        f"hosted: requests {hosted.requests}{estimated} · prompt {hosted.prompt_tokens} tokens "
+        f"({hosted.cached_tokens} of them cached) · completion {hosted.completion_tokens} "
+        f"({hosted.discarded_tokens} of them discarded) · "
+        f"first tokens after {times}{more}"
     )
 
 

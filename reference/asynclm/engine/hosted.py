@@ -17,7 +17,7 @@ from asynclm.cml.codec import Codec
 from asynclm.engine.base import Engine, EngineInfo, EngineStats, SamplingParams, SequenceId
 from asynclm.engine.script import Script
 from asynclm.prompt.template import Message
-from asynclm.session.effects import InterruptCommitted
+from asynclm.session.effects import HostedUsage, InterruptCommitted
 from asynclm.session.mask import Mask
 from asynclm.session.state import FinishReason
 
@@ -92,6 +92,10 @@ class HostedSession(Protocol):
 
     def interrupt(self, interrupts: Sequence[InterruptCommitted]) -> None:
         """What stands in the context from here on; what has arrived and was not taken is no part of it."""
+        ...
+
+    def cost(self) -> HostedUsage:
+        """What the session has cost so far; called once it is closed [SES-116]."""
         ...
 
     def cut(self, *, forged: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import cast
 
 from asynclm.engine.base import Engine, StepRequest
@@ -9,13 +11,24 @@ from asynclm.engine.carrier import Carrier
 from asynclm.engine.hosted import Ended, HostedSession, Piece
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import Running, SessionRequest
-from asynclm.session.effects import Effect, Inject, Notice
+from asynclm.session.effects import Effect, Finished, Inject, Notice
 from asynclm.session.events import FinishRequested, TokenSampled
-from asynclm.session.state import FinishReason, NoticeCode, State
+from asynclm.session.state import FinishReason, NoticeCode
 
 
 class HostedCarrier(Carrier):
     """Carries effects out on hosted sessions: interrupts are handed over as what they say, not as ids."""
+
+    def apply(self, running: Running, effects: Sequence[Effect]) -> None:
+        """Carries effects out; `Finished` tells what the session cost [SES-116]."""
+        super().apply(running, [self._billed(running, effect) for effect in effects])
+
+    def _billed(self, running: Running, effect: Effect) -> Effect:
+        if not isinstance(effect, Finished):
+            return effect
+        session = _hosted(running)
+        session.close(running.sequence)
+        return dataclasses.replace(effect, hosted=session.cost())
 
     def _carry_out(self, running: Running, effect: Effect) -> None:
         match effect:
@@ -48,10 +61,11 @@ class HostedLoop(EngineLoop):
         super()._look_after(running)
         if running.id not in self._ready:
             return
-        session, machine = _hosted(running), running.machine
+        if running.machine.commits_next:
+            return  # what goes with the next request is not there yet
+        session = _hosted(running)
         session.want()
-        commits = machine.queued_interrupts and machine.state is State.DECODING
-        if not (session.available or commits):
+        if not session.available:
             self._ready.pop(running.id, None)
 
     def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:

@@ -22,16 +22,21 @@ class Committer:
         self._ending = ending
         self._most_tokens = core.config.limits.context_length - core.config.prompt_tokens
 
+    @property
+    def due(self) -> bool:
+        """Whether a safe point would commit something now."""
+        core = self._core
+        batch = core.queue.batch() if core.cell.state is State.DECODING and len(core.queue) else []
+        return bool(batch) and not self._hold.holds(batch, waited=core.awaiting_commit)
+
     def safe_point(self) -> None:
         """Immediately before a decode step: commits if the state and the policies allow it [INT-001, INT-002]."""
         core = self._core
-        waited, core.awaiting_commit = core.awaiting_commit, False
-        if core.cell.state is State.DECODING and len(core.queue):
-            batch = core.queue.batch()
-            if batch and not self._hold.holds(batch, waited=waited) and not self._commit(batch):
-                message = f"an interrupt does not fit the context of {core.config.limits.context_length} tokens"
-                self._ending.finish(FinishReason.CONTEXT_FULL, message)
-                return
+        due, core.awaiting_commit = self.due, False
+        if due and not self._commit(core.queue.batch()):
+            message = f"an interrupt does not fit the context of {core.config.limits.context_length} tokens"
+            self._ending.finish(FinishReason.CONTEXT_FULL, message)
+            return
         if core.token_index >= self._most_tokens:
             message = f"the context of {core.config.limits.context_length} tokens is full"
             self._ending.finish(FinishReason.CONTEXT_FULL, message)

@@ -95,6 +95,29 @@ class Usage:
     injected_tokens: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostedUsage:
+    """What a session on a hosted interface cost there [SES-116].
+
+    Attributes:
+        requests: that were sent, failed ones included.
+        prompt_tokens: of all of them.
+        cached_tokens: of those, found in the interface's cache.
+        completion_tokens: of all answers.
+        discarded_tokens: of those, what is no part of the context [SES-118].
+        estimated_requests: whose token counts the interface did not tell [SES-117].
+        first_token_ms: from sending a request to its first token, for each that had one.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    discarded_tokens: int = 0
+    estimated_requests: int = 0
+    first_token_ms: tuple[int, ...] = ()
+
+
 # --- Reports ---------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +313,8 @@ class Finished:
     interrupts: tuple[InterruptRow, ...]
     stop_string: str | None = None
     """The stop string that ended it, if one did [SES-103]."""
+    hosted: HostedUsage | None = None
+    """What it cost on a hosted interface; the shell of such a session adds it [SES-116]."""
 
 
 Report = (

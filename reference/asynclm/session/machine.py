@@ -193,6 +193,11 @@ class Session:
         """Interrupts that are accepted and not committed yet."""
         return len(self._core.queue)
 
+    @property
+    def commits_next(self) -> bool:
+        """Whether the next safe point commits something."""
+        return self._can_step and self._committer.due
+
     def note_cached_tokens(self, tokens: int) -> None:
         """The engine has found so many of the prompt's tokens in a cache [SES-095]."""
         self._core.cached = tokens

@@ -1434,6 +1434,7 @@ class Finished(_message.Message):
     INTERRUPTS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     STOP_STRING_FIELD_NUMBER: _builtins.int
+    HOSTED_FIELD_NUMBER: _builtins.int
     reason: _types_pb2.FinishReason.ValueType
     message: _builtins.str
     stop_string: _builtins.str
@@ -1446,6 +1447,10 @@ class Finished(_message.Message):
     def interrupts(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.InterruptRow]: ...
     @_builtins.property
     def timings(self) -> _types_pb2.SessionTimings: ...
+    @_builtins.property
+    def hosted(self) -> _types_pb2.HostedUsage:
+        """What it cost on a hosted interface; of emulated servers only [SES-116]."""
+
     def __init__(
         self,
         *,
@@ -1456,10 +1461,11 @@ class Finished(_message.Message):
         interrupts: _abc.Iterable[_types_pb2.InterruptRow] | None = ...,
         timings: _types_pb2.SessionTimings | None = ...,
         stop_string: _builtins.str | None = ...,
+        hosted: _types_pb2.HostedUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "hosted", b"hosted", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "calls", b"calls", "interrupts", b"interrupts", "message", b"message", "reason", b"reason", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string", "calls", b"calls", "hosted", b"hosted", "interrupts", b"interrupts", "message", b"message", "reason", b"reason", "stop_string", b"stop_string", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_string: _TypeAlias = _typing.Literal["stop_string"]  # noqa: Y015
     _WhichOneofArgType__stop_string: _TypeAlias = _typing.Literal["_stop_string", b"_stop_string"]  # noqa: Y015

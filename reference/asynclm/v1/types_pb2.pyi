@@ -1024,6 +1024,56 @@ class Usage(_message.Message):
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
+class HostedUsage(_message.Message):
+    """What a session on a hosted interface cost there [SES-116]. Token counts are the interface's own; for requests that were
+    closed before it told them they are estimates [SES-117].
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    DISCARDED_TOKENS_FIELD_NUMBER: _builtins.int
+    ESTIMATED_REQUESTS_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_MS_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Requests that were sent, failed ones included."""
+    prompt_tokens: _builtins.int
+    """Tokens of all their prompts."""
+    cached_tokens: _builtins.int
+    """Of those, what the interface found in a cache."""
+    completion_tokens: _builtins.int
+    """Tokens of all answers."""
+    discarded_tokens: _builtins.int
+    """Of those, what is no part of the context [SES-118]."""
+    estimated_requests: _builtins.int
+    """Requests whose token counts are estimates."""
+    @_builtins.property
+    def first_token_ms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Milliseconds from sending a request to its first token, for each request that had one."""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        discarded_tokens: _builtins.int = ...,
+        estimated_requests: _builtins.int = ...,
+        first_token_ms: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "discarded_tokens", b"discarded_tokens", "estimated_requests", b"estimated_requests", "first_token_ms", b"first_token_ms", "prompt_tokens", b"prompt_tokens", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostedUsage: _TypeAlias = HostedUsage  # noqa: Y015
+
+@_typing.final
 class SessionTimings(_message.Message):
     """Where a session's time went, in milliseconds of the session clock."""
 

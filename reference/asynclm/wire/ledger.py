@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from asynclm.cml.blocks import Reference, Trap
 from asynclm.session.config import Limits
-from asynclm.session.effects import CallRow, CallTimings, InterruptRow, Usage
+from asynclm.session.effects import CallRow, CallTimings, HostedUsage, InterruptRow, Usage
 from asynclm.v1 import types_pb2
 from asynclm.wire import enums
 
@@ -103,6 +105,17 @@ def usage_from_pb(pb: types_pb2.Usage) -> Usage:
         sampled_tokens=pb.sampled_tokens,
         injected_tokens=pb.injected_tokens,
     )
+
+
+def hosted_usage_to_pb(usage: HostedUsage) -> types_pb2.HostedUsage:
+    """What a session cost on a hosted interface."""
+    return types_pb2.HostedUsage(**{f.name: getattr(usage, f.name) for f in fields(usage)})
+
+
+def hosted_usage_from_pb(pb: types_pb2.HostedUsage) -> HostedUsage:
+    """What a session cost on a hosted interface."""
+    counts = {f.name: getattr(pb, f.name) for f in fields(HostedUsage)}
+    return HostedUsage(**{**counts, "first_token_ms": tuple(pb.first_token_ms)})
 
 
 def reference_to_pb(reference: Reference) -> types_pb2.Reference:

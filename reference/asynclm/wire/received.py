@@ -9,7 +9,14 @@ from asynclm.session.effects import Report
 from asynclm.session.events import TokenLogprob
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
-from asynclm.wire.ledger import call_row_from_pb, interrupt_row_from_pb, reference_from_pb, trap_from_pb, usage_from_pb
+from asynclm.wire.ledger import (
+    call_row_from_pb,
+    hosted_usage_from_pb,
+    interrupt_row_from_pb,
+    reference_from_pb,
+    trap_from_pb,
+    usage_from_pb,
+)
 from asynclm.wire.started import resumed_from_pb, started_from_pb
 from asynclm.wire.values import ReceivedEvent, ServerReport, SessionTimings, UnknownEvent
 
@@ -198,6 +205,7 @@ def finished_from_pb(pb: session_pb2.Finished, token_index: int) -> effects.Fini
         calls=tuple(call_row_from_pb(row) for row in pb.calls),
         interrupts=tuple(interrupt_row_from_pb(row) for row in pb.interrupts),
         stop_string=pb.stop_string if pb.HasField("stop_string") else None,
+        hosted=hosted_usage_from_pb(pb.hosted) if pb.HasField("hosted") else None,
     )
 
 

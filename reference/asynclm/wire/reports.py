@@ -10,7 +10,14 @@ from asynclm.session.effects import Report
 from asynclm.session.events import TokenLogprob
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm.wire import enums
-from asynclm.wire.ledger import call_row_to_pb, interrupt_row_to_pb, reference_to_pb, trap_to_pb, usage_to_pb
+from asynclm.wire.ledger import (
+    call_row_to_pb,
+    hosted_usage_to_pb,
+    interrupt_row_to_pb,
+    reference_to_pb,
+    trap_to_pb,
+    usage_to_pb,
+)
 from asynclm.wire.started import resumed_to_pb, started_to_pb
 from asynclm.wire.values import Resumed, SessionTimings, Started
 
@@ -177,6 +184,7 @@ def finished_to_pb(report: effects.Finished) -> session_pb2.Finished:
         calls=[call_row_to_pb(row) for row in report.calls],
         interrupts=[interrupt_row_to_pb(row) for row in report.interrupts],
         stop_string=report.stop_string,
+        hosted=None if report.hosted is None else hosted_usage_to_pb(report.hosted),
     )
 
 

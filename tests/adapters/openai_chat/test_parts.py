@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import openai
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,10 @@ from asynclm.engine.script import ScriptControl, ScriptEnd, ScriptText
 from asynclm.prompt.template import CmlPart, Message, Role, TextPart
 from asynclm.session.effects import InterruptCommitted
 from asynclm_adapters.openai_chat import open_engine
+from asynclm_adapters.openai_chat.cost import RequestCost, total
 from asynclm_adapters.openai_chat.cutting import Cutter
 from asynclm_adapters.openai_chat.options import InterruptRole, OpenAIOptions
+from asynclm_adapters.openai_chat.retrying import passes, wait_s
 from asynclm_adapters.openai_chat.script import _spelled
 from asynclm_adapters.openai_chat.transcript import DELIVER, Transcript
 
@@ -125,3 +129,61 @@ def test_no_key_and_an_unknown_role_are_told(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_escaping_is_the_projects_own() -> None:
     assert escape("[END]") == r"\[END]"
+
+
+@dataclasses.dataclass
+class Response:
+    """As much of a response as an error looks at."""
+
+    status_code: int
+    headers: dict[str, str]
+    request: Any = None
+
+
+def rate_limited(headers: dict[str, str], message: str = "no") -> openai.RateLimitError:
+    return openai.RateLimitError(message, response=Response(429, headers), body=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "waits"),
+    [
+        ({"retry-after": "2"}, "no", 2.0),
+        ({"retry-after": "2", "retry-after-ms": "1500"}, "no", 1.5),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, "no", 10.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:40 GMT"}, "no", 0.0),
+        ({"retry-after": "soon"}, "no", 0.75),
+        ({"retry-after": "3600"}, "no", None),
+        ({}, "Rate limit reached. Please try again in 20ms.", 0.02),
+        ({}, "Rate limit reached. Please try again in 1.5s.", 1.5),
+        ({}, "no", 0.75),
+    ],
+)
+def test_the_wait_is_the_one_that_the_endpoint_asks_for(
+    headers: dict[str, str], message: str, waits: float | None
+) -> None:
+    found = wait_s(rate_limited(headers, message), 0, backoff_s=0.75, now_s=90.0)
+    assert found == (None if waits is None else pytest.approx(waits))
+
+
+def test_the_wait_doubles_up_to_a_bound() -> None:
+    waits = [wait_s(rate_limited({}), attempt, backoff_s=0.5, now_s=0.0) for attempt in range(7)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_what_no_second_try_can_change_is_not_tried_again() -> None:
+    assert passes(rate_limited({}))
+    spent = rate_limited({})
+    spent.code = "insufficient_quota"
+    assert not passes(spent)
+
+
+@given(st.integers(0, 500), st.integers(0, 500), st.none() | st.tuples(*[st.integers(0, 99)] * 3))
+def test_what_was_discarded_is_part_of_what_was_received(
+    received: int, kept: int, said: tuple[int, int, int] | None
+) -> None:
+    discarded = max(0, received - kept)
+    cost = RequestCost(received_characters=received, discarded_characters=discarded, told=said)
+    bill = total([cost, RequestCost()])
+    assert 0 <= bill.discarded_tokens <= bill.completion_tokens
+    assert bill.requests == 2
+    assert bill.estimated_requests == (1 if said else 2)

@@ -49,7 +49,7 @@ async def stage() -> AsyncIterator[Callable[[Says], Any]]:
         mock = MockOpenAI(models={"gpt-4o": model})
         await mock.__aenter__()
         ends.append(mock)
-        engine = open_engine(base_url=mock.base_url, api_key="any", **settings)
+        engine = open_engine(base_url=mock.base_url, **{"api_key": "any", "backoff_s": 0.001, **settings})
         server = Server(engine, ServerOptions(port=0))
         await server.__aenter__()
         ends.append(server)
@@ -235,3 +235,43 @@ async def test_what_a_chat_api_cannot_do_is_refused_by_name(stage: Any) -> None:
     }
     assert all(token.id is None for token in info.models[0].binding.tokens)
     assert not on.model.requests
+
+
+async def test_what_a_session_cost_is_told(stage: Any) -> None:
+    """[SES-116 to SES-118]: exact for the answer that came to its end, estimated for the one that was closed."""
+
+    async def says(request: ChatRequest, number: int) -> AsyncIterator[Piece]:
+        if number == 1:
+            yield Delta("[CALL] a [HEAD] f() [END][TRAP] a [END] I guess that it is 3, or so.")
+            yield Stall()
+        yield Delta("It is 7.")
+
+    @tool
+    async def f() -> int:
+        """Tells a number."""
+        return 7
+
+    on = await stage(says)
+    async with on.llm.session("Which?", tools=[f]) as session:
+        _, reports = await told(session)
+    hosted = reports[-1].hosted
+    assert (hosted.requests, hosted.estimated_requests, len(hosted.first_token_ms)) == (2, 1, 2)
+    closed, whole = on.mock.log.records
+    assert hosted.discarded_tokens == 7, "29 of 67 characters"
+    assert hosted.prompt_tokens > whole.prompt_tokens
+    assert closed.closed_early
+    assert hosted.completion_tokens == whole.tokens + 17, "a quarter of 67 characters"
+
+
+async def test_failed_requests_are_counted(stage: Any) -> None:
+    async def says(request: ChatRequest, number: int) -> AsyncIterator[Piece]:
+        if number == 1:
+            yield Drop()
+        yield Delta("Hello.")
+
+    on = await stage(says)
+    async with on.llm.session("Hi") as session:
+        _, reports = await told(session)
+    hosted = reports[-1].hosted
+    assert (hosted.requests, hosted.estimated_requests, len(hosted.first_token_ms)) == (2, 1, 1)
+    assert hosted.discarded_tokens == 0

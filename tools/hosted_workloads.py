@@ -33,7 +33,7 @@ RANKS_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tik
 """The name under which tiktoken looks for the ranks in its cache."""
 
 SEED = 2027
-TASKS = 24
+TASKS = 16
 LEAST_MS, MOST_MS, MEAN_MS = 30.0, 500.0, 110.0
 FIRST_TOKEN_MS, TOKEN_MS = 310.0, 5.0
 ARRIVALS_MS = (0, 200, 400)
@@ -145,6 +145,7 @@ class Makers:
             "cml": self._cml(id, step["function"], spelled),
             **({"cml_future": self._cml(id, step["function"], future)} if refs else {}),
             "json": self._cut(_json_call(step["function"], plain)),
+            "json_of_several": self._cut(_json_of_several(step["function"], plain)),
         }
         told = {**values, "value": value}
         taken = plain.get(step.get("takes", "")) if before is None else None
@@ -226,6 +227,14 @@ def _json_call(function: str, arguments: dict[str, Any]) -> str:
     return json.dumps({"name": function, "arguments": arguments}, separators=(",", ":"))
 
 
+def _json_of_several(function: str, arguments: dict[str, Any]) -> str:
+    """A call among several of one reply, as GPT-4o writes it: at times the wrapper is taken for a function's name.
+
+    https://community.openai.com/t/697047 and https://community.openai.com/t/1304519 have what it looks like.
+    """
+    return json.dumps({"recipient_name": f"functions.{function}", "parameters": arguments}, separators=(",", ":"))
+
+
 def _task(id: str, messages: Sequence[tuple[int, str]], calls: Any, answers: Any) -> dict[str, Any]:
     asked = [{"at_ms": at, "text": text} for at, text in messages]
     return {"id": id, "messages": asked, "calls": calls, "answers": answers}
@@ -266,6 +275,7 @@ def workloads(stories: dict[str, Any], cut: Cut) -> dict[str, dict[str, Any]]:
             "encoding": "o200k_base",
             "first_token_ms": FIRST_TOKEN_MS,
             "token_ms": TOKEN_MS,
+            "json_around_several": [cut('{"tool_uses":['), cut("]}")],
             "functions": makers.functions(),
             "tasks": tasks,
         }

@@ -1,7 +1,7 @@
 """The scripted model: what it says next follows from the messages that it is shown, and from nothing else.
 
 It stands for a model that can do the task. It calls what is ready, the slowest first; it says a sentence of the answer
-once the results that the sentence tells are in the messages; and when there is nothing more that it can write, it stops.
+once the results that the sentence tells are in the messages; and when there is nothing more to write, it stops.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from asynclm_adapters.openai_mock.request import ChatRequest
 
 TRAP = ("[", "TR", "AP", "]", " [", "END", "]")
 """`[TRAP] [END]` as o200k_base cuts it."""
+TRAP_ALL = ("[", "TR", "AP", "]", " all", " [", "END", "]")
+"""`[TRAP] all [END]`."""
 
 
 class Habit(enum.StrEnum):
@@ -29,18 +31,20 @@ class Habit(enum.StrEnum):
     ONE = "one"
     """Ordinary tool calling, one call in a reply."""
     READY = "ready"
-    """Ordinary tool calling, in a reply all calls that are ready."""
+    """Ordinary tool calling, in a reply all calls that are ready; several are written as GPT-4o writes them."""
+    BARE = "bare"
+    """The same; several are written as bare JSON, one behind the other."""
     TRAPS = "traps"
     """CML: waits by a bare trap."""
     ENDS = "ends"
     """CML: waits by ending its answer, as chat models do."""
     FUTURES = "futures"
-    """CML: the same, and writes futures where a result is taken as it is."""
+    """CML: writes futures where a result is taken as it is, and waits for all by a trap once it has written any."""
 
     @property
     def cml(self) -> bool:
         """Whether it writes CML."""
-        return self not in (Habit.ONE, Habit.READY)
+        return self not in (Habit.ONE, Habit.READY, Habit.BARE)
 
 
 @dataclass
@@ -70,10 +74,9 @@ class ScriptedModel:
 
     def __init__(self, workloads: Iterable[Workload], habit: Habit) -> None:
         self._habit = habit
-        self._tasks: dict[str, tuple[Task, dict[str, int]]] = {}
+        self._tasks: dict[str, tuple[Task, Workload]] = {}
         for workload in workloads:
-            usual = {function.name: function.expected_ms for function in workload.functions}
-            self._tasks |= {task.texts[0]: (task, usual) for task in workload.tasks}
+            self._tasks |= {task.texts[0]: (task, workload) for task in workload.tasks}
 
     async def reply(self, request: ChatRequest) -> AsyncIterator[Piece]:
         """What is said, a token at a time.
@@ -84,7 +87,8 @@ class ScriptedModel:
         first = next((message.content for message in request.messages if message.role == "user"), "")
         if first not in self._tasks:
             raise bad_request(f"The scripted model knows no task that begins with {first[:60]!r}.", "messages")
-        task, usual = self._tasks[first]
+        task, workload = self._tasks[first]
+        usual = {function.name: function.expected_ms for function in workload.functions}
         shown = read(task, request.messages)
         if self._habit.cml:
             for tokens in writing(task, shown, usual, self._habit):
@@ -94,9 +98,12 @@ class ScriptedModel:
         ready = [call for call in task.calls if _ready(call, shown, futures=False)]
         if self._habit is Habit.ONE:
             ready = ready[:1]
+        several = self._habit is Habit.READY and len(ready) > 1
+        before = len(workload.json_around_several[0]) if several else 0
         for number, call in enumerate(sorted(ready, key=lambda call: -usual[call.function])):
-            for piece in _as_json(number, call):
+            for piece in _as_json(number, call, call.json_of_several if several else call.json, before):
                 yield piece
+            before = 0
         if ready:
             yield Finish("tool_calls")
             return
@@ -125,7 +132,7 @@ def read(task: Task, messages: Sequence[Message]) -> Shown:
                 if isinstance(block, blocks.Interrupt) and block.source == "@user":
                     shown.messages.add(numbers[block.payload])
                 elif isinstance(block, blocks.Interrupt) and block.source == "@runtime":
-                    raise bad_request(f"The runtime says {block.payload[:200]!r}; the model gave it no cause.", "messages")
+                    raise bad_request(f"The model gave the runtime no cause to say {block.payload[:200]}", "messages")
                 elif isinstance(block, blocks.Interrupt):
                     _take(task, shown, block.source, block.payload)
     return shown
@@ -152,13 +159,15 @@ def writing(task: Task, shown: Shown, usual: dict[str, int], habit: Habit) -> It
     written = Shown(set(shown.messages), set(shown.results), set(shown.written), shown.said)
     while ready := [call for call in task.calls if _ready(call, written, futures=futures)]:
         call = max(ready, key=lambda call: _weight(task, call, usual, futures=futures))
-        pending = call.cml_future is not None and not set(call.refs) <= written.results
-        yield call.cml_future if pending and call.cml_future is not None else call.cml
+        yield call.cml_future if call.cml_future and not set(call.refs) <= written.results else call.cml
         written.written.add(call.id)
     for answer in _tellable(task, shown):
         yield _rest(answer, shown.said)
-    if habit is Habit.TRAPS and written.written - shown.results:
+    pending = [call for call in task.calls if call.id in written.written - shown.results]
+    if habit is Habit.TRAPS and pending:
         yield TRAP
+    if any(set(call.refs) - shown.results for call in pending):
+        yield TRAP_ALL
 
 
 def _ready(call: Call, shown: Shown, *, futures: bool) -> bool:
@@ -195,9 +204,9 @@ def _rest(answer: Answer, said: str) -> tuple[str, ...]:
 _ID = "call_"
 
 
-def _as_json(number: int, call: Call) -> list[Piece]:
+def _as_json(number: int, call: Call, tokens: Sequence[str], before: int) -> list[Piece]:
     """A tool call as the API streams it: its head, then its arguments, with the tokens of the whole."""
     arguments = json.dumps(dict(call.arguments), separators=(",", ":"))
-    head = next(n for n in range(1, len(call.json)) if call.function in "".join(call.json[:n]))
-    begun = CallDelta(number, f"{_ID}{call.id}", call.function, tokens=head)
-    return [begun, CallDelta(number, arguments=arguments, tokens=len(call.json) - head)]
+    head = next(n for n in range(1, len(tokens)) if call.function in "".join(tokens[:n]))
+    begun = CallDelta(number, f"{_ID}{call.id}", call.function, tokens=before + head)
+    return [begun, CallDelta(number, arguments=arguments, tokens=len(tokens) - head)]

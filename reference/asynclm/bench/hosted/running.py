@@ -13,7 +13,7 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from asynclm.bench.hosted.functions import Functions
-from asynclm.bench.hosted.policy import Habit
+from asynclm.bench.hosted.policy import TRAP, TRAP_ALL, Habit
 from asynclm.bench.hosted.workload import Function, Task
 from asynclm.client import AsyncLM, Session, Tokens, TrapEntered
 
@@ -48,14 +48,14 @@ class Times:
         first_to_last_ms: from the first token to the last, as the literature counts.
         said: what the model said to its user.
         bodies: of the calls that it wrote in CML.
-        traps: how many it wrote.
+        trap_tokens: of the traps that it wrote.
     """
 
     last_ms: float
     first_to_last_ms: float
     said: str
     bodies: str = ""
-    traps: int = 0
+    trap_tokens: int = 0
 
 
 class _Watch:
@@ -71,9 +71,9 @@ class _Watch:
         if self.first is None:
             self.first = self.last
 
-    def times(self, said: str, bodies: str = "", traps: int = 0) -> Times:
+    def times(self, said: str, bodies: str = "", trap_tokens: int = 0) -> Times:
         first = self.last if self.first is None else self.first
-        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, said, bodies, traps)
+        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, said, bodies, trap_tokens)
 
 
 async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times:
@@ -93,8 +93,8 @@ async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times
                 case Tokens(text=text):
                     watch.token()
                     bodies += text
-                case TrapEntered(implicit=False):
-                    traps += 1
+                case TrapEntered(trap=trap, implicit=False):
+                    traps += len(TRAP if trap.bare else TRAP_ALL)
         result = await opened.result()
     if result.finished.reason.name != "STOP":
         raise WrongRunError(f"{task.id} ended {result.finished.reason.name}: {result.finished.message}")
@@ -119,7 +119,7 @@ async def _later(opened: Session, task: Task, began: float) -> AsyncIterator[Non
 
 
 async def ordinary(client: AsyncOpenAI, task: Task, habit: Habit, functions: Functions) -> Times:
-    """The task by ordinary tool calling: requests until a reply has no calls, one of the user's messages after another."""
+    """The task by ordinary tool calling: requests until a reply has no calls, one user message after another."""
     tools = [_declared(function) for function in functions.functions.values()]
     messages: list[dict[str, Any]] = []
     said: list[str] = []

@@ -15,7 +15,7 @@ import httpx2
 from openai import AsyncOpenAI
 
 from asynclm.bench.hosted.functions import Functions
-from asynclm.bench.hosted.policy import TRAP, Habit
+from asynclm.bench.hosted.policy import Habit
 from asynclm.bench.hosted.running import Column, Times, check, ordinary, session
 from asynclm.bench.hosted.workload import Task
 from asynclm.bench.processes import STOP_S, ProcessError, server_process
@@ -80,7 +80,7 @@ class Stage:
 
 def _tokens(task: Task, times: Times) -> int:
     """How many tokens of the endpoint a session has taken."""
-    kept = len(TRAP) * times.traps + sum(len(answer.tokens) for answer in task.answers)
+    kept = times.trap_tokens + sum(len(answer.tokens) for answer in task.answers)
     for call in task.calls:
         future = call.cml_future if call.cml_future is not None and _body(call.cml_future) in times.bodies else None
         kept += len(future or call.cml)

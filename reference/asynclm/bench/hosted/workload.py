@@ -44,7 +44,8 @@ class Call:
         ms: how long it takes, in milliseconds.
         cml: the tokens of its block, the results in place.
         cml_future: the tokens of its block with futures; None if it takes no result as it is.
-        json: the tokens of the call as JSON.
+        json: the tokens of the call as JSON, alone in a reply.
+        json_of_several: its tokens as one of several in a reply, as GPT-4o writes these.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Call:
     cml: tuple[str, ...]
     cml_future: tuple[str, ...] | None
     json: tuple[str, ...]
+    json_of_several: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Workload:
         name: the workload.
         first_token_ms, token_ms: the endpoint's pace, in milliseconds.
         functions: what a model may call.
+        json_around_several: the tokens before several calls of a reply, and behind them.
         tasks: the tasks.
         raw: the file as it is, for the bound.
     """
@@ -118,6 +121,7 @@ class Workload:
     first_token_ms: float
     token_ms: float
     functions: tuple[Function, ...]
+    json_around_several: tuple[tuple[str, ...], tuple[str, ...]]
     tasks: tuple[Task, ...]
     raw: Mapping[str, Any]
 
@@ -134,6 +138,7 @@ def load(name: str) -> Workload:
         first_token_ms=raw["first_token_ms"],
         token_ms=raw["token_ms"],
         functions=tuple(Function(**function) for function in raw["functions"]),
+        json_around_several=(tuple(raw["json_around_several"][0]), tuple(raw["json_around_several"][1])),
         tasks=tuple(_task(task) for task in raw["tasks"]),
         raw=raw,
     )
@@ -157,6 +162,7 @@ def _task(raw: Mapping[str, Any]) -> Task:
 
 
 def _call(raw: Mapping[str, Any]) -> Call:
-    tuples: dict[str, Sequence[str]] = {name: tuple(raw[name]) for name in ("needs", "refs", "cml", "json")}
+    sequences = ("needs", "refs", "cml", "json", "json_of_several")
+    tuples: dict[str, Sequence[str]] = {name: tuple(raw[name]) for name in sequences}
     future = tuple(raw["cml_future"]) if "cml_future" in raw else None
     return Call(**{**raw, **tuples, "cml_future": future})

@@ -11,7 +11,7 @@ from tests.cli.screen import Screen
 from tests.cli.sessions import Teller, async_session, sync_session
 
 from asynclm.cli.bars import call_bars, edit_line
-from asynclm.cli.ledger import ledger
+from asynclm.cli.ledger import bill, ledger
 from asynclm.cli.line_editor import LineEditor
 from asynclm.cli.live import LiveView
 from asynclm.cli.plain import PlainView
@@ -279,3 +279,27 @@ def test_a_session_that_ended_badly_says_so() -> None:
     t = Teller()
     t.text("x")
     assert "stalled" in plain(t.finish(FinishReason.STALLED))
+
+
+def test_what_a_hosted_session_cost_is_printed() -> None:
+    cost = effects.HostedUsage(
+        requests=10,
+        prompt_tokens=900,
+        cached_tokens=300,
+        completion_tokens=80,
+        discarded_tokens=7,
+        estimated_requests=2,
+        first_token_ms=tuple(range(300, 309)),
+    )
+    assert bill(cost) == (
+        "requests 10 (2 estimated) · prompt 900 tokens (300 of them cached) · completion 80 (7 of them discarded) · "
+        "first tokens after 300 ms, 301 ms, 302 ms, 303 ms, 304 ms, 305 ms, 306 ms, 307 ms …"
+    )
+    assert bill(effects.HostedUsage()).endswith("first tokens after none")
+    usage = effects.Usage(prompt_tokens=1, cached_tokens=0, sampled_tokens=1, injected_tokens=0)
+    ended = effects.Finished(
+        token_index=1, reason=FinishReason.STOP, message="", usage=usage, calls=(), interrupts=(), hosted=cost
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(ledger(ended))
+    assert "hosted: requests 10" in console.export_text()

@@ -103,6 +103,14 @@ def sends_an_event_without_content(events: Events) -> Events:
     return numbered([*events[:5], session_pb2.ServerEvent(), *events[5:]])
 
 
+@spoils("CALL-113")
+def says_again_what_nobody_was_asked_anew_for(events: Events) -> Events:
+    told = session_pb2.Notice(code=types_pb2.NOTICE_CODE_REPLAY, message="m")
+    place = at(events, "tokens") + 1
+    beside = session_pb2.ServerEvent(notice=told, token_index=events[place].token_index, time_ms=events[place].time_ms)
+    return numbered([*events[:place], beside, *events[place:]])
+
+
 @spoils("SES-073")
 def goes_on_after_the_end(events: Events) -> Events:
     return numbered([*events, events[at(events, "probed")]])

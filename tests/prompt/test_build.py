@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,8 +131,30 @@ def test_no_instruction_spells_a_control_word_as_text(mode: ExecutionMode, langu
     assert not any(control.value in text for control in Control)
 
 
+@pytest.mark.parametrize("mode", ExecutionMode)
+@pytest.mark.parametrize("language", BodyLanguage)
+def test_a_hosted_model_is_shown_the_frame_of_an_interrupt_once(mode: ExecutionMode, language: BodyLanguage) -> None:
+    """And by itself, as what it is sent: what stands among its own words it would write itself."""
+    parts = system_section(TOOLS, mode, language, hosted=True)
+    cml = [part.cml for part in parts if isinstance(part, CmlPart)]
+    (frame,) = [part for part in cml if Control.INTR.value in part]
+    assert (frame.count(Control.INTR.value), frame.startswith(Control.INTR.value)) == (1, True)
+    for part in cml:
+        parse(part, language)
+    text = "".join(part.text for part in parts if isinstance(part, TextPart))
+    assert not any(control.value in text for control in Control)
+
+
+def test_what_a_hosted_model_is_told() -> None:
+    """Calls with and without names, traps, futures, interrupts, the slowest first; written out to be read."""
+    parts = system_section(TOOLS, ExecutionMode.ASYNC, BodyLanguage.PYTHON, hosted=True)
+    told = "".join(part.cml if isinstance(part, CmlPart) else part.text for part in parts)
+    assert told == (Path(__file__).parent / "hosted_async.txt").read_text(encoding="utf-8").removesuffix("\n")
+
+
 def test_without_tools_there_is_no_section() -> None:
     assert system_section((), ExecutionMode.ASYNC, BodyLanguage.PYTHON) == ()
+    assert system_section((), ExecutionMode.ASYNC, BodyLanguage.PYTHON, hosted=True) == ()
 
 
 def test_the_section_follows_the_system_message_or_is_one() -> None:

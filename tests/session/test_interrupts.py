@@ -554,6 +554,18 @@ def test_lazy_results_wait_for_the_next_wait() -> None:
     assert len(player.committed) == 6
 
 
+@pytest.mark.parametrize("delivery", [None, DeliveryPolicy.LAZY])
+def test_the_shell_can_ask_whether_the_next_safe_point_commits(delivery: DeliveryPolicy | None) -> None:
+    """[INT-060]: whoever has to send a request for the next step waits for what goes with it."""
+    player = Player(delivery=delivery, credit=100)
+    assert not player.session.commits_next
+    player.write("[CALL]a[HEAD]f()[END]")
+    player.send("a", "1")
+    assert player.session.commits_next is (delivery is None)
+    player.pause()
+    assert not player.session.commits_next
+
+
 def test_an_update_opens_a_window() -> None:
     """[INT-053]: it is a result too."""
     player = Player(coalesce_ms=100)

@@ -69,6 +69,8 @@ EVENTS_GIVEN: dict[str, ev.Event] = {
     "time-out": ev.TimeAdvanced(now_ms=300_000),
     "masked": ev.StepMasked(token="x"),
     "notice": ev.NoticeRaised(code=NoticeCode.TOOL, message="m"),
+    "restarted": ev.RequestRestarted(),
+    "said again": ev.TextReplayed(text="Hi."),
 }
 
 D, C, T, S = State.DECODING, State.IN_CALL, State.IN_TRAP, State.IN_TEXT_SEQUENCE
@@ -97,6 +99,8 @@ TABLE: dict[str, tuple[State | str, ...]] = {
     "time-out":        (D, C, T, S, D,     D,     D,     ERROR),
     "masked":          (D, C, T, S, ERROR, ERROR, ERROR, ERROR),
     "notice":          (D, C, T, S, W,     R,     L,     ERROR),
+    "restarted":       (D, C, T, S, ERROR, ERROR, ERROR, ERROR),
+    "said again":      (D, C, T, S, ERROR, ERROR, ERROR, ERROR),
 }  # fmt: skip
 """The state after each event, with call `a` pending."""
 

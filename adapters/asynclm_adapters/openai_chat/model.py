@@ -8,6 +8,7 @@ import openai
 
 from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import EngineInfo, EngineStats, SamplingParams
+from asynclm.engine.replay import LEAST_CHARACTERS
 from asynclm.engine.script import Script
 from asynclm.prompt.template import Message
 from asynclm_adapters.openai_chat.cost import tokens_of
@@ -16,6 +17,13 @@ from asynclm_adapters.openai_chat.script import ScriptPlay, load
 from asynclm_adapters.openai_chat.session import ChatSession
 from asynclm_adapters.openai_chat.transcript import Transcript, content
 from asynclm_adapters.openai_chat.upstream import Upstream
+
+RESTARTS = (
+    f"text that repeats the end of what was said, {LEAST_CHARACTERS} characters or more, is left out, and so are calls "
+    "said again; not told apart: the same text or anonymous call meant twice right behind an interrupt, and calls said "
+    "again under a new name"
+)
+"""What cannot be known of a model that is asked anew [SES-122]."""
 
 
 class ChatModel:
@@ -44,6 +52,7 @@ class ChatModel:
             description={
                 "endpoint": str(self._upstream.client.base_url),
                 "interrupts": f"as {options.interrupt_role.value} messages; a request for each batch",
+                "restarts": RESTARTS,
             },
         )
 

@@ -18,15 +18,27 @@ _SAID = re.compile(r"try again in (\d+(?:\.\d+)?) ?(ms|s)\b", re.IGNORECASE)
 """How a fault within a stream, which has no headers, says when."""
 
 
-def passes(error: openai.OpenAIError) -> bool:
+class BrokenOffError(Exception):
+    """The stream ended without saying that the answer did."""
+
+
+Fault = openai.OpenAIError | BrokenOffError | TimeoutError | ValueError
+"""What can go wrong: the endpoint's own errors, a stream that is cut or falls silent, and one that is no JSON."""
+
+FAULTS = (openai.OpenAIError, BrokenOffError, TimeoutError, ValueError)
+
+
+def passes(error: Fault) -> bool:
     """Whether it can go better the next time; a fault within a stream has no status of its own."""
+    if not isinstance(error, openai.OpenAIError):
+        return True
     if _code(error) in ("insufficient_quota", "context_length_exceeded", "content_filter"):
         return False
     passing = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, openai.ConflictError)
     return isinstance(error, passing) or type(error) is openai.APIError
 
 
-def wait_s(error: openai.OpenAIError, attempt: int, *, backoff_s: float, now_s: float) -> float | None:
+def wait_s(error: Fault, attempt: int, *, backoff_s: float, now_s: float) -> float | None:
     """Seconds until the next try, or None if the endpoint asks for more than is waited.
 
     Args:
@@ -41,8 +53,14 @@ def wait_s(error: openai.OpenAIError, attempt: int, *, backoff_s: float, now_s: 
     return asked if asked <= RETRY_AFTER_MOST_S else None
 
 
-def told(error: openai.OpenAIError) -> str:
+def told(error: Fault) -> str:
     """What a client is told of a fault of the endpoint."""
+    if isinstance(error, TimeoutError):
+        return "the endpoint was silent for too long"
+    if isinstance(error, BrokenOffError):
+        return "the endpoint broke off its answer"
+    if isinstance(error, ValueError):
+        return "the endpoint's answer could not be read"
     if isinstance(error, openai.APIStatusError):
         return f"the endpoint answered {error.status_code}: {error.message[:300]}"
     if type(error) is openai.APIError:
@@ -50,7 +68,7 @@ def told(error: openai.OpenAIError) -> str:
     return f"the endpoint cannot be reached: {str(error)[:300]}"
 
 
-def _asked_s(error: openai.OpenAIError, now_s: float) -> float | None:
+def _asked_s(error: Fault, now_s: float) -> float | None:
     """The wait that the endpoint asks for, in its headers or in what it says."""
     headers: Mapping[str, str] = error.response.headers if isinstance(error, openai.APIStatusError) else {}
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):

@@ -7,7 +7,7 @@ import collections
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,12 +16,13 @@ import openai
 from asynclm.cml.control import Control
 from asynclm.cml.text_form import TextCodec
 from asynclm.engine.base import EngineInfo, SamplingParams, SequenceId
-from asynclm.engine.hosted import Arrival, Ended, Piece
+from asynclm.engine.hosted import Arrival, Ended, Piece, Repeated, Restarted
+from asynclm.engine.replay import ReplayFilter, SaidAgain
 from asynclm.session.effects import HostedUsage, InterruptCommitted
 from asynclm.session.state import FinishReason
 from asynclm_adapters.openai_chat.cost import RequestCost, total
 from asynclm_adapters.openai_chat.cutting import Cutter
-from asynclm_adapters.openai_chat.retrying import passes, told, wait_s
+from asynclm_adapters.openai_chat.retrying import FAULTS, BrokenOffError, Fault, passes, told, wait_s
 from asynclm_adapters.openai_chat.script import ScriptPlay
 from asynclm_adapters.openai_chat.transcript import DELIVER_TOOL, Transcript
 from asynclm_adapters.openai_chat.upstream import Upstream
@@ -98,8 +99,10 @@ class ChatSession:
         with self._lock:
             if self._request is None and not self._ended and not self._arrivals:
                 self._number += 1
+                if self._costs:
+                    self._arrivals.append((Restarted(), None))
                 self._request = self._upstream.start(
-                    self._ask(self._number, self._transcript.request(), self._taken_characters)
+                    self._ask(self._number, self._transcript.request(), self._transcript.spoken, self._taken_characters)
                 )
 
     @property
@@ -157,13 +160,13 @@ class ChatSession:
 
     # --- on the upstream's thread ----------------------------------------------------------------------------
 
-    async def _ask(self, number: int, messages: list[dict[str, Any]], position: int) -> None:
+    async def _ask(self, number: int, messages: list[dict[str, Any]], said: str, position: int) -> None:
         """One request, and those that take its place where a stream breaks off."""
         options = self._upstream.options
         for attempt in range(options.retries + 1):
             try:
-                ended = await self._stream(number, messages, position)
-            except openai.OpenAIError as error:
+                ended = await self._stream(number, messages, said, position)
+            except FAULTS as error:
                 wait = wait_s(error, attempt, backoff_s=options.backoff_s, now_s=time.time())
                 if attempt == options.retries or wait is None or not passes(error):
                     self._put(number, _failed(error))
@@ -171,7 +174,7 @@ class ChatSession:
                 await asyncio.sleep(wait)
             except Exception as error:
                 log.exception("a request to the endpoint failed", exc_info=error)
-                self._put(number, Ended(FinishReason.ENGINE_ERROR, "the endpoint's answer could not be read"))
+                self._put(number, Ended(FinishReason.ENGINE_ERROR, "the adapter failed; the server's log says how"))
                 return
             else:
                 self._put(number, ended)
@@ -182,34 +185,46 @@ class ChatSession:
                     return
                 heard = "".join(arrival.text for arrival, _ in self._arrivals if isinstance(arrival, Piece))
                 messages = _going_on(self._transcript.request(), heard)
+                said = self._transcript.spoken + heard
+                self._arrivals.append((Restarted(), None))
                 position = self._taken_characters + len(heard)
 
-    async def _stream(self, number: int, messages: list[dict[str, Any]], position: int) -> Ended:
+    async def _stream(self, number: int, messages: list[dict[str, Any]], said: str, position: int) -> Ended:
         began = time.monotonic()
         cost = RequestCost(prompt_characters=sum(len(message["content"] or "") for message in messages))
         with self._lock:
             self._costs.append(cost)
         cutter = Cutter()
+        # A script says what it says, even twice [SES-121].
+        replay = ReplayFilter("" if self._script is not None else said)
         finish: str | None = None
         if self._script is not None:
             await self._script.stand_at(position, self._ends)
-        async with asyncio.timeout(None) as limit:
+        options = self._upstream.options
+        async with asyncio.timeout(options.first_token_s) as limit:
             stream = await self._upstream.client.chat.completions.create(**self._arguments(messages))
             try:
                 async for chunk in stream:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._upstream.options.stall_s)
                     _count(chunk.usage, cost)
                     if not chunk.choices:
                         continue
                     choice = chunk.choices[0]
                     if choice.delta.content:
+                        limit.reschedule(asyncio.get_running_loop().time() + options.stall_s)
                         if cost.first_token_ms is None:
                             cost.first_token_ms = round((time.monotonic() - began) * 1000)
+                        cost.received_characters += len(choice.delta.content)
                         for piece in cutter.cut(choice.delta.content):
-                            self._put(number, Piece(piece), cost)
+                            self._put_all(number, replay.feed(piece), cost)
                     finish = choice.finish_reason or finish
+            except BaseException:
+                cost.discarded_characters += len(replay.held)  # it repeated what was said, as far as it came
+                raise
             finally:
                 await stream.close()
+        self._put_all(number, replay.finish(), cost)
+        if finish is None:
+            raise BrokenOffError
         return _ended(finish)
 
     def _arguments(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
@@ -230,10 +245,16 @@ class ChatSession:
             arguments["extra_headers"] = self._script.headers
         return arguments
 
+    def _put_all(self, number: int, decided: Iterable[str | SaidAgain], cost: RequestCost) -> None:
+        for item in decided:
+            if isinstance(item, SaidAgain):
+                cost.discarded_characters += len(item.text)
+                self._put(number, Repeated(item.text))
+            else:
+                self._put(number, Piece(item), cost)
+
     def _put(self, number: int, arrival: Arrival, cost: RequestCost | None = None) -> None:
         with self._lock:
-            if cost is not None and isinstance(arrival, Piece):
-                cost.received_characters += len(arrival.text)
             if number != self._number:
                 _discard(arrival, cost)
                 return
@@ -258,9 +279,9 @@ def _count(usage: Any, cost: RequestCost) -> None:
     cost.told = (usage.prompt_tokens or 0, cached, usage.completion_tokens or 0)
 
 
-def _ended(finish: str | None) -> Ended:
+def _ended(finish: str) -> Ended:
     match finish:
-        case "stop" | None:
+        case "stop":
             return Ended()
         case "length":
             return Ended(FinishReason.LENGTH, "the endpoint ended the answer at its own limit of tokens")
@@ -269,7 +290,7 @@ def _ended(finish: str | None) -> Ended:
     return Ended(FinishReason.ENGINE_ERROR, f"the endpoint ended the answer with {finish[:60]!r}")
 
 
-def _failed(error: openai.OpenAIError) -> Ended:
+def _failed(error: Fault) -> Ended:
     """The end of a session whose request cannot be answered; a conversation that is too long has an end of its own."""
     if isinstance(error, openai.APIError) and error.code == "context_length_exceeded":
         return Ended(FinishReason.CONTEXT_FULL, told(error))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asynclm.cml.text_form import escape, frame_text
+from asynclm.engine.replay import MOST_CHARACTERS
 from asynclm.prompt.template import CmlPart, Message, Role
 from asynclm.session.effects import InterruptCommitted
 from asynclm_adapters.openai_chat.options import InterruptRole
@@ -46,6 +47,7 @@ class Transcript:
         ]
         self._role = role
         self._said = ""
+        self._spoken = ""
         self._interrupts = 0
 
     @property
@@ -53,13 +55,20 @@ class Transcript:
         """What the model has said since the last interrupt."""
         return self._said
 
+    @property
+    def spoken(self) -> str:
+        """The last of what the model has said, across interrupts, as far as it can be said again."""
+        return self._spoken
+
     def say(self, piece: str) -> None:
         """The model's next piece entered the context."""
         self._said += piece
+        self._spoken = (self._spoken + piece)[-MOST_CHARACTERS:]
 
     def take_back(self, word: str) -> None:
         """Takes back the word that the model said last: it had no right to it [CML-064]."""
         self._said = self._said.removesuffix(word)
+        self._spoken = self._spoken.removesuffix(word)
 
     def interrupt(self, interrupts: Iterable[InterruptCommitted]) -> None:
         """Interrupts entered the context, behind what the model has said."""

@@ -74,6 +74,11 @@ class Account:
         self._close(closed)
 
     def _on_notice(self, event: Event) -> None:
+        if event.body.code == types_pb2.NOTICE_CODE_REPLAY:
+            self._require(self._facts.pieces, "CALL-113", "REPLAY where no request is begun anew")
+            if not self._blocks.call_due:
+                self._close(self._tokens.left())
+            self._blocks.said_again()
         self._close(self._tokens.noticed(event.body))
 
     def _close(self, closed: Closed | None) -> None:

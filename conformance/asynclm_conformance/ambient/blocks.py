@@ -60,6 +60,10 @@ class Blocks:
         """Whether a call block closed that was not emitted yet."""
         return self._call is not None
 
+    def said_again(self) -> None:
+        """The call is one that a hosted model said again, and is left out [CALL-110]; or text was."""
+        self._call = None
+
     # --- calls -----------------------------------------------------------------------------------------------
 
     def emitted(self, body: session_pb2.CallEmitted) -> None:

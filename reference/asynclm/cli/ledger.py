@@ -32,6 +32,8 @@ def ledger(finished: Finished) -> RenderableType:
     if lost:
         parts.append(_undelivered(lost))
     parts.append(Text(summary(finished), "" if finished.reason in ENDED_WELL else FAULT))
+    if finished.hosted is not None:
+        parts.append(Text(f"hosted: {bill(finished.hosted)}"))
     return Group(*parts)
 
 
@@ -42,20 +44,19 @@ def summary(finished: Finished) -> str:
     if finished.message:
         said += f" ({one_line(finished.message, 300)})"
     cached = f" ({usage.cached_tokens} of them cached)" if usage.cached_tokens else ""
-    used = (
+    return (
         f"{said} · prompt {usage.prompt_tokens} tokens{cached} · sampled {usage.sampled_tokens} · "
         f"injected {usage.injected_tokens}"
     )
-    return used if finished.hosted is None else f"{used}\n{_bill(finished.hosted)}"
 
 
-def _bill(hosted: HostedUsage) -> str:
+def bill(hosted: HostedUsage) -> str:
     """What a hosted model charges for, in one line."""
     times = ", ".join(f"{ms} ms" for ms in hosted.first_token_ms[:8]) or "none"
     more = " …" if len(hosted.first_token_ms) > 8 else ""
     estimated = f" ({hosted.estimated_requests} estimated)" if hosted.estimated_requests else ""
     return (
-        f"hosted: requests {hosted.requests}{estimated} · prompt {hosted.prompt_tokens} tokens "
+        f"requests {hosted.requests}{estimated} · prompt {hosted.prompt_tokens} tokens "
         f"({hosted.cached_tokens} of them cached) · completion {hosted.completion_tokens} "
         f"({hosted.discarded_tokens} of them discarded) · "
         f"first tokens after {times}{more}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from asynclm.cli.ledger import ledger_lines, summary
+from asynclm.cli.ledger import bill, ledger_lines, summary
 from asynclm.demo.axis import duration
 from asynclm.demo.safe import one_line
 from asynclm.demo.transcript import Span, SpanKind, TranscriptBuilder, trap_condition
@@ -74,6 +74,8 @@ class PlainView:
     def _finished(self, report: effects.Finished, event: ReceivedEvent) -> None:
         self._end_text()
         self._write("finished", f"{summary(report)} · {duration(event.time_ms)}")
+        if report.hosted is not None:
+            self._write("hosted", bill(report.hosted))
         for line in ledger_lines(report):
             self._write("ledger", line)
 

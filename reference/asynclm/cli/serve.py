@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 50151
 
+_SHORT = 80
+"""Longer descriptions of a model are for `asynclm info`."""
+
 _MODEL = "Model"
 _PORT = "Port"
 _SAFETY = "Safety"
@@ -228,7 +231,7 @@ async def _serve(engine: Engine, options: ServerOptions, tools: ToolSet) -> None
 
 def _announcement(address: str, engine: Engine, options: ServerOptions, tools: ToolSet) -> list[str]:
     info = engine.info
-    about = ", ".join(f"{name} {value}" for name, value in info.description.items())
+    about = ", ".join(f"{name} {value}" for name, value in info.description.items() if len(value) <= _SHORT)
     safety = "TLS" if options.tls else "plaintext"
     safety += ", clients show a certificate" if options.tls and options.tls.client_ca else ""
     safety += ", bearer token" if options.token else ""

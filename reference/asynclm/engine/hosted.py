@@ -37,7 +37,19 @@ class Ended:
     message: str = ""
 
 
-Arrival = Piece | Ended
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """What follows is the answer to a request that was begun anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Text that was said again and left out [SES-120]."""
+
+    text: str
+
+
+Arrival = Piece | Ended | Restarted | Repeated
 
 
 class HostedSession(Protocol):

@@ -8,11 +8,11 @@ from typing import cast
 
 from asynclm.engine.base import Engine, StepRequest
 from asynclm.engine.carrier import Carrier
-from asynclm.engine.hosted import Ended, HostedSession, Piece
+from asynclm.engine.hosted import Arrival, Ended, HostedSession, Piece, Repeated, Restarted
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.running import Running, SessionRequest
 from asynclm.session.effects import Effect, Finished, Inject, Notice
-from asynclm.session.events import FinishRequested, TokenSampled
+from asynclm.session.events import FinishRequested, RequestRestarted, TextReplayed, TokenSampled
 from asynclm.session.state import FinishReason, NoticeCode
 
 
@@ -70,8 +70,9 @@ class HostedLoop(EngineLoop):
 
     def _step_engine(self, engine: Engine, batch: list[tuple[Running, StepRequest]]) -> None:
         for running, _ in batch:
-            arrival = _hosted(running).take()
+            arrival = None
             try:
+                arrival = self._take(running)
                 match arrival:
                     case Piece(text):
                         self._carrier.receive(running, TokenSampled(piece=text))
@@ -84,6 +85,18 @@ class HostedLoop(EngineLoop):
             self._carrier.flush(running)
             if arrival is None:  # it has had its safe point, and waits for what comes next
                 self._ready.pop(running.id, None)
+
+    def _take(self, running: Running) -> Arrival | None:
+        """The next unit; what is told of the request itself is passed on before it, and costs nothing."""
+        while True:
+            arrival = _hosted(running).take()
+            match arrival:
+                case Restarted():
+                    self._carrier.receive(running, RequestRestarted())
+                case Repeated(text):
+                    self._carrier.receive(running, TextReplayed(text=text))
+                case _:
+                    return arrival
 
 
 def _hosted(running: Running) -> HostedSession:

@@ -67,7 +67,7 @@ class HostedPreparation:
         _check_declared(start)
         tools = start.offered(self._own_tools)
         limits = start.limits_in_force(self._limits)
-        messages = with_section(start.messages, instructions_section(start, tools))
+        messages = with_section(start.messages, instructions_section(start, tools, hosted=True))
         _check_cml(messages, start)
         prompt_tokens = self._model.count(messages)
         check_prompt(prompt_tokens, limits, start)

@@ -238,10 +238,10 @@ def _constraints(start: StartRequest) -> Constraints:
         ) from None
 
 
-def instructions_section(start: StartRequest, tools: Sequence[ToolSpec]) -> tuple[Part, ...]:
+def instructions_section(start: StartRequest, tools: Sequence[ToolSpec], *, hosted: bool = False) -> tuple[Part, ...]:
     """What is written into the prompt beside the messages."""
     if start.instructions is Instructions.FULL:
-        return system_section(tools, start.mode, start.body_language)
+        return system_section(tools, start.mode, start.body_language, hosted=hosted)
     if start.instructions is Instructions.TOOLS and tools:
         return (TextPart(f"# Functions\n\n{tool_section(tools, start.body_language)}"),)
     return ()

@@ -173,6 +173,18 @@ class NoticeRaised:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRestarted:
+    """A hosted model is asked anew: for an interrupt, behind a trap or a cut, or because its stream broke off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextReplayed:
+    """A hosted model said again what it had said before that; it is no part of the stream [SES-120]."""
+
+    text: str
+
+
 Event = (
     TokenSampled
     | StreamEnded
@@ -187,5 +199,7 @@ Event = (
     | TimeAdvanced
     | StepMasked
     | NoticeRaised
+    | RequestRestarted
+    | TextReplayed
 )
 """Any input of the machine."""

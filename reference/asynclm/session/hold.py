@@ -23,6 +23,7 @@ class Hold:
         self._last = ""
         self._window: Timer | None = None
         self._window_over = False
+        self._request_closed = False
 
     def text(self, text: str) -> None:
         """Text outside blocks was sampled."""
@@ -37,6 +38,10 @@ class Hold:
     def boundary(self) -> None:
         """A block closed, an interrupt was committed, or the sequence ended: no text is cut here."""
         self._boundary = True
+
+    def request_closed(self) -> None:
+        """A hosted stream was closed: a new request is sent anyway, and takes along what is queued [INT-064]."""
+        self._request_closed = True
 
     def result_accepted(self) -> None:
         """Opens the window with the first result of a batch [INT-053]."""
@@ -55,6 +60,7 @@ class Hold:
             self._core.timers.cancel(self._window)
         self._window = None
         self._window_over = False
+        self._request_closed = False
         self._boundary = True
 
     @property
@@ -69,6 +75,8 @@ class Hold:
             batch: what it would commit.
             waited: it follows a trap, DRAINING, IDLE or end of sequence.
         """
+        if self._request_closed:
+            return False
         if self.gathering or (self._lazy and not waited and not self._core.queue.speaks_now):
             return True
         oldest = min(interrupt.sampled for interrupt in batch)

@@ -28,6 +28,7 @@ from asynclm.session.inbound import Inbound
 from asynclm.session.mask import Mask, outside_block
 from asynclm.session.probes import Probes
 from asynclm.session.reader import Reader
+from asynclm.session.replays import Replays
 from asynclm.session.state import FinishReason, NoticeCode, State
 from asynclm.session.stream import Stream
 from asynclm.session.timers import Timer, TimerKind
@@ -63,7 +64,9 @@ class Session:
         self._ending = Ending(core, self._desk, self._probes, self._reader)
         self._waits = Waits(core, self._desk, self._hold, self._ending)
         self._committer = Committer(core, self._hold, self._waits, self._ending)
-        self._stream = Stream(core, self._reader, self._hold, self._desk, self._cancelling, self._waits, self._ending)
+        self._replays = Replays(core)
+        parts = (self._hold, self._replays, self._desk, self._cancelling, self._waits, self._ending)
+        self._stream = Stream(core, self._reader, *parts)
         self._idle_timer: Timer | None = None
         self._can_step = False
         self._outside: tuple[tuple[bool, int], Mask] | None = None
@@ -80,6 +83,8 @@ class Session:
             ev.HalfClosed: self._half_close,
             ev.StepMasked: self._step_masked,
             ev.NoticeRaised: self._raise_notice,
+            ev.RequestRestarted: lambda _: self._replays.restarted(),
+            ev.TextReplayed: lambda event: self._replays.trimmed(event.text),
         }
         self._look()
 

@@ -54,6 +54,7 @@ class ErrorType(enum.StrEnum):
     LIMIT = "limit"
     DUPLICATE_ID = "duplicate_id"
     INVALID_ID = "invalid_id"
+    FORGED = "forged"
     TRAP = "trap"
     PAYLOAD = "payload"
     TIMEOUT = "timeout"
@@ -132,3 +133,4 @@ class NoticeCode(enum.StrEnum):
     BLOCK_LIMIT = "block_limit"
     LATE_RESULT = "late_result"
     TOOL = "tool"
+    REPLAY = "replay"

@@ -17,6 +17,7 @@ from asynclm.session.hold import Hold
 from asynclm.session.outbox import Phase
 from asynclm.session.payloads import error_payload
 from asynclm.session.reader import Reader
+from asynclm.session.replays import Replays
 from asynclm.session.state import ErrorType, FinishReason, NoticeCode, State
 from asynclm.session.transitions import STEPPING, Trigger
 from asynclm.session.waits import Waits
@@ -44,6 +45,7 @@ class Stream:
         core: Core,
         reader: Reader,
         hold: Hold,
+        replays: Replays,
         desk: CallDesk,
         cancelling: Cancelling,
         waits: Waits,
@@ -52,6 +54,7 @@ class Stream:
         self._core = core
         self._reader = reader
         self._hold = hold
+        self._replays = replays
         self._desk = desk
         self._cancelling = cancelling
         self._waits = waits
@@ -157,6 +160,7 @@ class Stream:
     def _apply(self, parsed: ParseEvent) -> None:
         if isinstance(parsed, TextRead):
             self._hold.text(parsed.text)
+            self._replays.said(parsed.text)
         elif isinstance(parsed, BlockOpened):
             self._open(parsed.control)
         elif isinstance(parsed, BlockClosed):
@@ -175,6 +179,9 @@ class Stream:
             if self._core.config.unit is Unit.PIECE:
                 # A hosted stream is closed here and starts anew without the block [CML-064].
                 self._abandon()
+                payload = error_payload(ErrorType.FORGED, "[INTR] blocks are written by the runtime, never by you")
+                self._core.accept("@runtime", Status.ERROR, payload)
+                self._hold.request_closed()
 
     def _abandon(self) -> None:
         for parsed in self._reader.abandon_block():
@@ -188,6 +195,7 @@ class Stream:
         if self._core.config.unit is Unit.PIECE:
             # A hosted model cannot be masked: its request is stopped and the block judged malformed [SES-079].
             self._abandon()
+            self._hold.request_closed()
 
     def _close(self, block: ParsedBlock) -> None:
         self._hold.boundary()
@@ -209,6 +217,8 @@ class Stream:
 
     def _close_call(self, block: Call | Malformed) -> Trap | None:
         """Hands a call over; gives the trap that SYNC puts behind its `[END]` [SES-060, SES-066]."""
+        if self._replays.dropped(block):
+            return None
         call = self._desk.emit(block)
         if call.builtin and not call.resolved:
             self._cancelling.run_builtin(call)

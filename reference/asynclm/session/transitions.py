@@ -125,7 +125,9 @@ _FROM_PEERS: Final = frozenset(
         ev.NoticeRaised,
     }
 )
-_FROM_THE_MODEL: Final = frozenset({ev.TokenSampled, ev.StreamEnded, ev.StepMasked})
+_FROM_THE_MODEL: Final = frozenset(
+    {ev.TokenSampled, ev.StreamEnded, ev.StepMasked, ev.RequestRestarted, ev.TextReplayed}
+)
 
 EVENTS: Final[Mapping[State, frozenset[type]]] = {
     State.DECODING: _FROM_PEERS | _FROM_THE_MODEL,

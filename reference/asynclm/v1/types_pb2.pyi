@@ -330,6 +330,8 @@ class _NoticeCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoticeCode
     NOTICE_CODE_BLOCK_LIMIT: _NoticeCode.ValueType  # 6
     NOTICE_CODE_LATE_RESULT: _NoticeCode.ValueType  # 7
     NOTICE_CODE_TOOL: _NoticeCode.ValueType  # 8
+    NOTICE_CODE_REPLAY: _NoticeCode.ValueType  # 9
+    """A hosted model said again what it had said before its request was begun anew; it was left out [CALL-110] [SES-120]."""
 
 class NoticeCode(_NoticeCode, metaclass=_NoticeCodeEnumTypeWrapper):
     """What a Notice is about."""
@@ -347,6 +349,8 @@ NOTICE_CODE_MALFORMED_BLOCK: NoticeCode.ValueType  # 5
 NOTICE_CODE_BLOCK_LIMIT: NoticeCode.ValueType  # 6
 NOTICE_CODE_LATE_RESULT: NoticeCode.ValueType  # 7
 NOTICE_CODE_TOOL: NoticeCode.ValueType  # 8
+NOTICE_CODE_REPLAY: NoticeCode.ValueType  # 9
+"""A hosted model said again what it had said before its request was begun anew; it was left out [CALL-110] [SES-120]."""
 Global___NoticeCode: _TypeAlias = NoticeCode  # noqa: Y015
 
 class _Quantifier:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -79,6 +80,7 @@ class Makers:
             said.append(made["said"])
         text = f"Please {'; '.join(asks)}."
         answers = [self._answer(" ".join(said), [call["id"] for call in calls], 0)]
+        self._see_joined(calls)
         return _task(f"parallel-{number:02}", [(0, text)], calls, answers)
 
     def chains(self, name: str, number: int, edges: Sequence[str], *, together: bool) -> dict[str, Any]:
@@ -113,6 +115,13 @@ class Makers:
         else:
             messages = [(at, f"Please {a}.{choice}") for at, a in zip(ARRIVALS_MS, asked, strict=True)]
         return _task(f"{name}-{number:02}", messages, calls, answers)
+
+    def _see_joined(self, calls: Sequence[dict[str, Any]]) -> None:
+        """Sees that `][` is one token between two blocks, and that they are cut as each alone otherwise."""
+        for one, other in itertools.pairwise(calls):
+            joined = [*one["cml"][:-1], "][", *other["cml"][1:]]
+            if self._cut("".join(joined)) != joined:
+                raise ValueError(f"{''.join(joined)} is not cut as its two blocks are")
 
     def _call(self, step: dict[str, Any], id: str, message: int, before: dict[str, Any] | None, edge: str) -> Any:
         """One call; `before` made the one whose result it takes."""

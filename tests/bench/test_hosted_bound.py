@@ -41,6 +41,11 @@ def test_the_longest_call_goes_first() -> None:
     assert bound_ms(Problem(items)) == (FIRST + 9 * TOKEN) + 200 + FIRST
 
 
+def test_a_call_behind_a_call_is_a_token_shorter() -> None:
+    items = (Item(tokens=10, ms=30.0), Item(tokens=10, ms=30.0), Item(tokens=1, needs=frozenset({0, 1})))
+    assert bound_ms(Problem(items)) == (FIRST + 18 * TOKEN) + 30 + FIRST
+
+
 def test_a_message_that_comes_later_is_known_to_a_later_request_only() -> None:
     items = (Item(tokens=3), Item(tokens=5, message=1))
     assert bound_ms(Problem(items, arrivals=(0.0, 200.0))) == 200 + FIRST + 7 * TOKEN, "both in the one at 200 ms"
@@ -94,11 +99,14 @@ def _end(problem: Problem, requests: list[list[int]]) -> float:
                     return float("inf")
                 asked = max(asked, ends[need])
         last = asked + problem.first_token_ms - problem.token_ms
+        before = None
         for number in request:
             item = problem.items[number]
             if not item.refs <= ends.keys():
                 return float("inf")
-            last += item.tokens * problem.token_ms
+            shorter = before is not None and None not in (problem.items[before].ms, item.ms)
+            last += (item.tokens - shorter) * problem.token_ms
+            before = number
             if item.ms is not None:
                 ends[number] = max([last, *(ends[ref] for ref in item.refs)]) + item.ms
         free = last

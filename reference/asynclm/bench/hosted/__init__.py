@@ -36,6 +36,7 @@ COLUMNS = (
     Column("futures", "coalesced + futures", Habit.FUTURES, GATHERED),
 )
 QUICK_TASKS = 3
+WIDTH = 150
 
 
 def run(*, quick: bool = False) -> BenchRecord:
@@ -43,7 +44,7 @@ def run(*, quick: bool = False) -> BenchRecord:
     record = start("hosted")
     workloads = load_all()
     measured = asyncio.run(_measure(workloads, quick=quick))
-    Console().print(table(COLUMNS, measured))
+    Console(width=WIDTH).print(table(COLUMNS, measured))
     return replace(record, metrics=tuple(metrics(COLUMNS, measured)))
 
 

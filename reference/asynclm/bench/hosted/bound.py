@@ -13,7 +13,8 @@ the optimum over every schedule that these assumptions leave, found by search, s
    call stands behind the calls that it refers to. It takes the time in the file, and nothing between is charged for.
 5. A request is closed between calls or inside an answer, never inside a call's block.
 6. Calls and answers are what is written: no traps, no prose; a call that can be written with a future or without is as
-   long as the shorter of the two, and is written as soon as a future lets it.
+   long as the shorter of the two, and is written as soon as a future lets it. A call that stands right behind another
+   in a reply is a token shorter: `][` is one.
 
 Function times are known in advance here, and no other time is lost, which no program can have: a bound, not a goal.
 """
@@ -77,6 +78,7 @@ class _State:
         now: when the last token was written; of a request without one, `token_ms` before its first.
         asked: when the request that streams was sent.
         free: when the next one can be sent: at the last token that was written, or the last request.
+        behind_call: whether the last thing in this request is a call.
         left: tokens that are left of each item.
         ends: when the result of each written call is there.
     """
@@ -84,6 +86,7 @@ class _State:
     now: float
     asked: float
     free: float
+    behind_call: bool
     left: tuple[int, ...]
     ends: tuple[float | None, ...]
 
@@ -123,7 +126,7 @@ class _Search:
     def start(self) -> _State:
         """The request that the first message brings, at 0."""
         lengths = tuple(item.tokens for item in self._items)
-        return _State(self._first, 0.0, 0.0, lengths, (None,) * len(lengths))
+        return _State(self._first, 0.0, 0.0, False, lengths, (None,) * len(lengths))
 
     def moves(self, state: _State) -> Iterator[_State]:
         """What can be done next: write something to its end, or part of an answer, or send the next request."""
@@ -138,7 +141,8 @@ class _Search:
 
     def least(self, state: _State) -> float:
         """No schedule from here ends earlier: what is left is written in one go, and each chain in its own time."""
-        return max(state.now + self._token * sum(state.left), *self._alone(state))
+        calls = sum(1 for item, left in zip(self._items, state.left, strict=True) if left and item.ms is not None)
+        return max(state.now + self._token * (sum(state.left) - calls), *self._alone(state))
 
     def _alone(self, state: _State) -> Iterator[float]:
         """When each item that is left could end if nothing else were to be written."""
@@ -153,7 +157,8 @@ class _Search:
                 unknown = [there[need] for need in item.needs if there[need] > state.asked]
                 unknown += [a for a in (self._problem.arrivals[item.message],) if a > state.asked]
                 begin = max(state.free, *unknown) + self._first if unknown else state.now
-                written[number] = begin + self._token * state.left[number]
+                shorter = item.ms is not None
+                written[number] = begin + self._token * (state.left[number] - shorter)
                 if item.ms is not None:
                     there[number] = max([written[number], *(there[ref] for ref in item.refs)]) + item.ms
                 pending.remove(number)
@@ -184,7 +189,7 @@ class _Search:
         known = tuple(w for w, end in ends.items() if end is not None and end <= state.asked)
         heard = tuple(arrival <= state.asked for arrival in self._problem.arrivals)
         times = (end for w, end in ends.items() if end is not None and end > state.asked)
-        return (state.left, known, heard), (state.now, state.free, *times)
+        return (state.left, known, heard, state.behind_call), (state.now, state.free, *times)
 
     def _wants(self, number: int) -> frozenset[int]:
         return self._items[number].needs | self._items[number].refs
@@ -198,11 +203,12 @@ class _Search:
 
     def _written(self, state: _State, number: int) -> _State:
         item = self._items[number]
-        now = state.now + self._token * state.left[number]
+        call = item.ms is not None
+        now = state.now + self._token * (state.left[number] - (call and state.behind_call))
         ends = list(state.ends)
         if item.ms is not None:
             ends[number] = max([now, *(end for ref in item.refs if (end := state.ends[ref]) is not None)]) + item.ms
-        return _State(now, state.asked, now, _with(state.left, number, 0), tuple(ends))
+        return _State(now, state.asked, now, call, _with(state.left, number, 0), tuple(ends))
 
     def _partly(self, state: _State, number: int, events: Iterable[float]) -> Iterator[_State]:
         """An answer is cut at what comes meanwhile, and goes on in the next request."""
@@ -211,7 +217,7 @@ class _Search:
             if 0 < tokens < state.left[number]:
                 left = _with(state.left, number, state.left[number] - tokens)
                 last = state.now + self._token * tokens
-                cut = _State(last, state.asked, last, left, state.ends)
+                cut = _State(last, state.asked, last, False, left, state.ends)
                 yield self._asked(cut, event)
 
     def _events(self, state: _State) -> list[float]:
@@ -220,7 +226,7 @@ class _Search:
         return sorted({*ends, *(arrival for arrival in self._problem.arrivals if arrival > state.asked)})
 
     def _asked(self, state: _State, at: float) -> _State:
-        return _State(at + self._first, at, at, state.left, state.ends)
+        return _State(at + self._first, at, at, False, state.left, state.ends)
 
 
 def _no_worse(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -91,9 +91,8 @@ class ScriptedModel:
         usual = {function.name: function.expected_ms for function in workload.functions}
         shown = read(task, request.messages)
         if self._habit.cml:
-            for tokens in writing(task, shown, usual, self._habit):
-                for token in tokens:
-                    yield Delta(token, 1)
+            for token in joined(writing(task, shown, usual, self._habit)):
+                yield Delta(token, 1)
             return
         ready = [call for call in task.calls if _ready(call, shown, futures=False)]
         if self._habit is Habit.ONE:
@@ -168,6 +167,25 @@ def writing(task: Task, shown: Shown, usual: dict[str, int], habit: Habit) -> It
         yield TRAP
     if any(set(call.refs) - shown.results for call in pending):
         yield TRAP_ALL
+
+
+def joined(parts: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The tokens of a reply: between two blocks that stand side by side, `][` is one."""
+    held = ""
+    for part in parts:
+        for number, token in enumerate(part):
+            if held and number == 0 and token == "[":
+                held += token
+                continue
+            if held:
+                yield held
+            held = ""
+            if token == "]" and number == len(part) - 1:
+                held = token
+            else:
+                yield token
+    if held:
+        yield held
 
 
 def _ready(call: Call, shown: Shown, *, futures: bool) -> bool:

@@ -59,8 +59,7 @@ def _held(name: str, found: Measured) -> list[Metric]:
     """What has a floor."""
     over_bound = found.over_bound(OURS)
     vs_sync = found.over("sync", OURS)
-    bounds_own = statistics.median(found.over_bound("sync"))
-    share = [ratio / bounds_own for ratio in vs_sync]
+    share = [ours / bounds for ours, bounds in zip(vs_sync, found.over_bound("sync"), strict=True)]
 
     def ratio(of: str, values: Sequence[float], floor: float | None, better: Better = Better.HIGHER) -> Metric:
         return metric(f"{name}_{of}", values, unit="1", better=better, floor=floor)

@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from asynclm.bench.hosted.functions import Functions
 from asynclm.bench.hosted.policy import TRAP, TRAP_ALL, Habit
 from asynclm.bench.hosted.workload import Function, Task
-from asynclm.client import AsyncLM, Session, Tokens, TrapEntered
+from asynclm.client import AsyncLM, CallEmitted, InterruptCommitted, Session, Tokens, TrapEntered
 
 
 class WrongRunError(RuntimeError):
@@ -49,6 +49,7 @@ class Times:
         said: what the model said to its user.
         bodies: of the calls that it wrote in CML.
         trap_tokens: of the traps that it wrote.
+        side_by_side: how many of its blocks stand right behind another one.
     """
 
     last_ms: float
@@ -56,6 +57,7 @@ class Times:
     said: str
     bodies: str = ""
     trap_tokens: int = 0
+    side_by_side: int = 0
 
 
 class _Watch:
@@ -71,9 +73,11 @@ class _Watch:
         if self.first is None:
             self.first = self.last
 
-    def times(self, said: str, bodies: str = "", trap_tokens: int = 0) -> Times:
+    def times(self, said: str, bodies: str = "", trap_tokens: int = 0, side_by_side: int = 0) -> Times:
         first = self.last if self.first is None else self.first
-        return Times((self.last - self.began) * 1000, (self.last - first) * 1000, said, bodies, trap_tokens)
+        return Times(
+            (self.last - self.began) * 1000, (self.last - first) * 1000, said, bodies, trap_tokens, side_by_side
+        )
 
 
 async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times:
@@ -82,7 +86,8 @@ async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times
     Raises:
         WrongRunError: the session ended otherwise than by the end of the answer.
     """
-    said, bodies, traps = "", "", 0
+    said, bodies, traps, side_by_side = "", "", 0, 0
+    behind_block = False
     watch = _Watch()
     async with llm.session(task.texts[0], **options) as opened, _later(opened, task, watch.began):
         async for event in opened:
@@ -90,15 +95,22 @@ async def session(llm: AsyncLM, task: Task, options: Mapping[str, Any]) -> Times
                 case Tokens(text=text, in_block=None) if text:
                     watch.token()
                     said += text
+                    behind_block = False
                 case Tokens(text=text):
                     watch.token()
                     bodies += text
+                case CallEmitted():
+                    side_by_side += behind_block
+                    behind_block = True
                 case TrapEntered(trap=trap, implicit=False):
                     traps += len(TRAP if trap.bare else TRAP_ALL)
+                    side_by_side += behind_block
+                case InterruptCommitted():
+                    behind_block = False
         result = await opened.result()
     if result.finished.reason.name != "STOP":
         raise WrongRunError(f"{task.id} ended {result.finished.reason.name}: {result.finished.message}")
-    return watch.times(said, bodies, traps)
+    return watch.times(said, bodies, traps, side_by_side)
 
 
 @contextlib.asynccontextmanager

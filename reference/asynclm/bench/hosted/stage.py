@@ -80,7 +80,7 @@ class Stage:
 
 def _tokens(task: Task, times: Times) -> int:
     """How many tokens of the endpoint a session has taken."""
-    kept = times.trap_tokens + sum(len(answer.tokens) for answer in task.answers)
+    kept = times.trap_tokens - times.side_by_side + sum(len(answer.tokens) for answer in task.answers)
     for call in task.calls:
         future = call.cml_future if call.cml_future is not None and _body(call.cml_future) in times.bodies else None
         kept += len(future or call.cml)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUF := node_modules/.bin/buf
 
-.PHONY: demo test test-all check conformance generate bench clean
+.PHONY: demo test test-all check mutants conformance generate bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) through pip and its own index settings: about 300 MB to download with a CPU build of PyTorch."
@@ -40,6 +40,10 @@ check: $(STAMP) $(BUF)
 	$(BUF) breaking proto --against proto/baseline.binpb
 	$(BIN)/python tools/check_wheel.py
 	$(BIN)/python tools/check_engines.py
+
+# Every deliberately wrong server, against the cases about what it breaks.
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants.matrix --about --until-caught
 
 # The suite on the reference server; RECORD and PROFILE can be set.
 PROFILE ?= full

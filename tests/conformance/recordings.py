@@ -173,6 +173,7 @@ def _kept() -> Recording:
     player.cancel("nobody")
     player.send("@user", "well?")
     player.write("yes[EOS]")
+    player.probe("before the end")
     player.finish()
     return player.recording
 

@@ -131,6 +131,7 @@ field("BIND-002", "started", binding__eos_ids=[END_ID])
 field("BIND-005", "started", binding__eos_ids=[])
 field("BIND-005", "started", binding__tokens=[])
 field("BIND-007", "started", binding__tokenizer_fingerprint="abc")
+field("BIND-007", "started", binding__tokenizer_fingerprint="")
 field("BIND-008", "started", binding__name="llama-3")
 field("WIRE-014", "started", unit=0)
 field("WIRE-014", "started", credit=None)
@@ -428,6 +429,12 @@ def does_not_answer_a_cancel(events: Events) -> Events:
 
 @spoils("WIRE-083")
 def does_not_answer_a_probe(events: Events) -> Events:
+    return without(events, at(events, "probed"))
+
+
+@spoils("WIRE-083", "kept")
+def does_not_answer_the_last_probe(events: Events) -> Events:
+    """What the client has finished has taken everything before it."""
     return without(events, at(events, "probed"))
 
 

@@ -10,12 +10,16 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.cases.model import SessionCase
 from asynclm_conformance.cases.reading import read_cases
-from asynclm_conformance.judge.matching import difference, fault_difference
-from asynclm_conformance.judge.published import published_difference
+from asynclm_conformance.judge.case import judge
+from asynclm_conformance.judge.matching import difference, fault_difference, order_difference
+from asynclm_conformance.judge.published import published_differences
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import trace_mismatch
 from asynclm_conformance.judge.witness import witnessed
 from asynclm_conformance.play.faults import RpcStatus
+from asynclm_conformance.play.log import WireLog
+from asynclm_conformance.play.player import Play, PlayedSession
+from asynclm_conformance.play.stream import SessionStream
 
 CASE = """\
 about: Something.
@@ -274,10 +278,77 @@ def test_a_session_has_the_binding_that_was_published() -> None:
     info = control_pb2.GetServerInfoResponse(models=models)
 
     def wrong(model: str, binding: types_pb2.Binding) -> bool:
-        return published_difference(info, session_pb2.Started(model=model, binding=binding)) is not None
+        found = published_differences(info, session_pb2.Started(model=model, binding=binding))
+        return [requirement for requirement, _ in found] == ["BIND-005"]
 
     assert not wrong("b", two)
     assert not wrong("script:s", two)
     assert wrong("a", two)
     assert wrong("script:s", types_pb2.Binding(name="two", eos_ids=[2, 3]))
-    assert published_difference(control_pb2.GetServerInfoResponse(), session_pb2.Started()) is not None
+    assert list(published_differences(control_pb2.GetServerInfoResponse(), session_pb2.Started()))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"grammar_hash": ""},
+        {"emulated": True},
+        {"unit": types_pb2.UNIT_PIECE},
+        {"tools": [session_pb2.OfferedTool(name="clock"), session_pb2.OfferedTool(name="unheard")]},
+    ],
+    ids=lambda told: next(iter(told)),
+)
+def test_the_server_has_published_what_its_sessions_are_told(told: dict[str, Any]) -> None:
+    """[WIRE-110]"""
+    binding = types_pb2.Binding(name="one")
+    info = control_pb2.GetServerInfoResponse(
+        models=[control_pb2.ModelInfo(name="a", binding=binding)],
+        grammar_hash="12",
+        unit=types_pb2.UNIT_TOKEN,
+        tools=[types_pb2.ToolSpec(name="clock")],
+    )
+    right = {"grammar_hash": "12", "unit": types_pb2.UNIT_TOKEN, "tools": [session_pb2.OfferedTool(name="clock")]}
+    right["tools"].append(session_pb2.OfferedTool(name="mine", client_owned=True))  # type: ignore[attr-defined]
+
+    def wrong(fields: dict[str, Any]) -> list[str]:
+        started = session_pb2.Started(model="a", binding=binding, **fields)
+        return [requirement for requirement, _ in published_differences(info, started)]
+
+    assert wrong(right) == []
+    assert wrong(right | told) == ["WIRE-110"]
+
+
+def test_elements_stand_in_order_with_others_between() -> None:
+    actual = {"sessions": [{"id": "x", "more": 1}, {"id": "a"}, {"id": "y"}, {"id": "b"}]}
+    assert order_difference({"sessions": [{"id": "a"}, {"id": "b"}]}, actual, "List") is None
+    assert order_difference({}, actual, "List") is None
+    for wrong in (["b", "a"], ["a", "a"], ["c"]):
+        found = order_difference({"sessions": [{"id": name} for name in wrong]}, actual, "List")
+        assert found is not None
+        assert found[0] == "List.sessions"
+    assert order_difference({"sessions": [{"id": "a"}]}, {}, "List") is not None
+
+
+def test_a_text_that_must_not_be_there() -> None:
+    text = CASE.replace("json_has: {payload: {type: timeout}}", "lacks: {payload: [Traceback, tim]}")
+    (case,) = read_cases(text, "file")
+    found = trace_mismatch(case.sessions["main"], stream(), THROUGH)
+    assert found is not None
+    assert (found.message, found.want) == ("interrupt_committed.payload", "a text without 'tim'")
+    (case,) = read_cases(text.replace(", tim]", ", /]"), "file")
+    assert trace_mismatch(case.sessions["main"], stream(), THROUGH) is None
+
+
+def test_a_frame_has_the_ids_of_its_parts() -> None:
+    """[CML-054]: where ids are no bytes, their number has to be that of the parts, each encoded on its own."""
+    played = SessionStream(None, WireLog(), "main", patience_s=1, step=lambda: 0, answers={})  # type: ignore[arg-type]
+    played.events += stream()
+    session = PlayedSession(SESSION, played, units=UNITS, opened=True, cut=len(played.events))
+
+    def cited(ids: int) -> list[str]:
+        session.frames = {9: ids}
+        failures = judge(ONE, Play({"main": session}, WireLog(), control_pb2.GetServerInfoResponse()))
+        return [failure.want for failure in failures if failure.requirement == "CML-054"]
+
+    assert cited(2) == []
+    assert cited(3) == ["3 ids"]

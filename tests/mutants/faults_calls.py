@@ -39,13 +39,16 @@ def malformed_blocks_take_no_index():
         return (dataclasses.replace(report, index=max(0, report.index - 1)),) if not report.function else (report,)
 
 
-@mutant(violates=["CALL-002", "CML-066", "CALL-023", "ERR-020"])
+@mutant(violates=["CALL-002", "CML-066", "CALL-023", "ERR-020"], also={"*": "a malformed call is told of by its id"})
 def ids_of_malformed_blocks_are_lost():
     """The id of a malformed call block is not read."""
     puts(BlockParser, "open_id", property(lambda self: None))
 
 
-@mutant(violates=["CALL-003", "CALL-004"])
+@mutant(
+    violates=["CALL-003", "CALL-004", "INT-022", "CALL-051", "CALL-070"],
+    also={"*": "a call that settled is not found by its id any more"},
+)
 def settled_ids_are_free_again():
     """The id of a settled call can be used again."""
 
@@ -86,7 +89,7 @@ def references_are_not_told():
 # --- dispatch ----------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CALL-010", "CALL-016", "SEC-021"])
+@mutant(violates=["CALL-010", "CALL-016", "SEC-021"], also={"*": "a call is dispatched later than they look"})
 def dispatches_at_the_trap():
     """A call is dispatched when decoding stops, at a trap or end of sequence."""
 
@@ -106,7 +109,7 @@ def dispatches_at_the_trap():
         end(self, *args, **kwargs)
 
 
-@mutant(violates=["CALL-011"])
+@mutant(violates=["CALL-011"], also={"*": "a held call is dispatched later than they look"})
 def held_calls_wait_for_the_next_call():
     """A held call is dispatched when the next block closes, not when its last reference resolves."""
 
@@ -179,13 +182,19 @@ def references_are_judged_before_limits():
     puts(CallDesk, "_bad_reference", over_limit)
 
 
-@mutant(violates=["CALL-021", "ERR-030"])
+@mutant(
+    violates=["CALL-021", "ERR-030", "CALL-095", "CALL-023", "CALL-093"],
+    also={
+        "anonymous/failure-told-by-runtime forgery/in-engine-errors": "the error is one of the arguments",
+        "validation/message-names-the-argument validation/every-error-goes-on": "one error is one of the arguments",
+    },
+)
 def arguments_are_not_checked():
     """A call is dispatched whatever its tool's schema says of the arguments."""
     puts(arguments, "violation", lambda tool, text: None)
 
 
-@mutant(violates=["CALL-021"])
+@mutant(violates=["CALL-021", "CALL-101", "CALL-102"])
 def substituted_arguments_are_not_checked():
     """Arguments with references in them are not held against the schema."""
 
@@ -224,7 +233,7 @@ def arguments_of_any_size():
     puts(arguments, "literal_bytes", lambda invocation: 0)
 
 
-@mutant(violates=["CALL-060", "ERR-020"])
+@mutant(violates=["CALL-060", "ERR-020"], also={"*": "the session is over after a call that failed a check"})
 def a_bad_call_ends_the_session():
     """A call that failed a check ends the session."""
 
@@ -233,7 +242,7 @@ def a_bad_call_ends_the_session():
         raise RuntimeError(message)
 
 
-@mutant(violates=["CALL-061", "CALL-023"])
+@mutant(violates=["CALL-061", "CALL-023", "CALL-041", "SES-091"])
 def failures_of_named_calls_are_told_by_runtime():
     """A named call that failed a check is told of by @runtime, and settles at once."""
 
@@ -251,7 +260,7 @@ def failures_of_named_calls_are_told_by_runtime():
 # --- references --------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CALL-030"])
+@mutant(violates=["CALL-030"], also={"validation/every-error-goes-on": "a reference to itself is one of the errors"})
 def a_call_may_wait_for_itself():
     """A reference to the call's own id is held, not failed."""
 
@@ -262,7 +271,13 @@ def a_call_may_wait_for_itself():
         return original(self, call, invocation)
 
 
-@mutant(violates=["CALL-031"])
+@mutant(
+    violates=["CALL-031", "CML-028"],
+    also={
+        "references/after-settlement references/step-selects-nothing": "a reference has an index",
+        "references/value-over-the-limit": "a reference has an index",
+    },
+)
 def indexes_count_from_one():
     """In a reference, [1] selects the first element."""
 
@@ -280,7 +295,7 @@ def substituted_values_are_written_anew():
         return json.dumps(json.loads(original(payload, path)))
 
 
-@mutant(violates=["CALL-034", "ERR-025"])
+@mutant(violates=["CALL-034", "ERR-025", "CALL-011", "CALL-084", "TRAP-004"])
 def failed_references_are_null():
     """A call whose reference failed is dispatched with null in its place."""
 
@@ -291,7 +306,7 @@ def failed_references_are_null():
         return
 
 
-@mutant(violates=["CALL-035"])
+@mutant(violates=["CALL-035", "CALL-011"])
 def references_take_partial_results():
     """A partial result resolves references."""
 
@@ -306,7 +321,7 @@ def references_take_partial_results():
             call.status, call.payload, cell.state = None, "", CallState.DISPATCHED
 
 
-@mutant(violates=["CALL-036", "CALL-011"])
+@mutant(violates=["CALL-036", "CALL-011"], also={"*": "a held call is dispatched later than they look"})
 def references_wait_for_the_commit():
     """A reference resolves when the result is in the context, not when it is accepted."""
 
@@ -326,7 +341,7 @@ def references_wait_for_the_commit():
 # --- anonymous calls ---------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CALL-041"])
+@mutant(violates=["CALL-041", "SES-092", "CALL-042"], also={"*": "an anonymous call settles when it is dispatched"})
 def anonymous_calls_settle_at_the_end():
     """An anonymous call settles when the session ends."""
 
@@ -336,7 +351,7 @@ def anonymous_calls_settle_at_the_end():
             original(self, call)
 
 
-@mutant(violates=["CALL-042", "CALL-044"])
+@mutant(violates=["CALL-042", "CALL-044", "CALL-045", "INT-027"])
 def anonymous_results_are_injected():
     """What comes back from an anonymous call is injected."""
 
@@ -345,7 +360,7 @@ def anonymous_results_are_injected():
         self._core.accept("@runtime", status, event.payload, client_seq=event.client_seq)
 
 
-@mutant(violates=["CALL-043"])
+@mutant(violates=["CALL-043", "CML-067"], also={"*": "an anonymous call that failed a check is told of by @runtime"})
 def anonymous_failures_are_silent():
     """Nothing tells of an anonymous call that failed a check."""
 
@@ -361,7 +376,7 @@ def anonymous_failures_are_silent():
 # --- results -----------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CALL-050", "SEC-007"])
+@mutant(violates=["CALL-050", "SEC-007", "INT-022", "CALL-064"])
 def clients_answer_for_the_server():
     """A client may send the result of a call that the server runs."""
 
@@ -403,7 +418,7 @@ def hosts_are_not_told_of_time_outs():
         return () if report.origin.value == "deadline" else (report,)
 
 
-@mutant(violates=["CALL-054", "ERR-038"])
+@mutant(violates=["CALL-054", "ERR-038", "CALL-014"], also={"*": "a call ends by its time-out"})
 def time_outs_end_nothing():
     """When a call's time is over its host is told, and the call goes on waiting."""
 
@@ -415,7 +430,7 @@ def time_outs_end_nothing():
 # --- cancelling --------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CALL-070", "INT-020"])
+@mutant(violates=["CALL-070", "INT-020", "CALL-071"])
 def cancels_are_not_answered():
     """A cancel of a call that is not there has no CancelOutcome."""
 
@@ -434,7 +449,7 @@ def unknown_calls_are_too_late():
         return (dataclasses.replace(report, outcome=CancelOutcome.TOO_LATE if late else report.outcome),)
 
 
-@mutant(violates=["CALL-072"])
+@mutant(violates=["CALL-072", "CALL-073"])
 def too_late_is_cancelled():
     """The cancel of a resolved call is answered with CANCELLED."""
 
@@ -453,7 +468,7 @@ def cancelled_held_calls_stay():
         return CancelOutcome.CANCELLED if call.state is CallState.HELD else original(self, call, origin)
 
 
-@mutant(violates=["CALL-074"])
+@mutant(violates=["CALL-074", "CALL-076", "CALL-079", "SES-046", "SES-072", "SEC-024"])
 def everything_can_be_cancelled():
     """A call is cancelled although its tool cannot be."""
 
@@ -487,7 +502,10 @@ def outcomes_forget_the_flags():
         return (dataclasses.replace(report, side_effects="", idempotent=False),)
 
 
-@mutant(violates=["CALL-079"])
+@mutant(
+    violates=["CALL-079"],
+    also={"cancelling/itself security/sessions-are-apart": "the outcome of `cml.cancel` is how they see it"},
+)
 def outcomes_are_told_in_capitals():
     """cml.cancel tells its outcome in upper case."""
 
@@ -525,7 +543,7 @@ def last_tool_of_a_name_wins():
         return original(found.values(), field)
 
 
-@mutant(violates=["CALL-091"])
+@mutant(violates=["CALL-091", "CALL-093", "CALL-100"])
 def any_schema_is_taken():
     """A tool's parameters are not checked for being a JSON schema."""
 
@@ -548,7 +566,7 @@ def copied_arguments_are_not_checked():
         return None
 
 
-@mutant(violates=["CALL-034", "CALL-037", "ERR-025"])
+@mutant(violates=["CALL-034", "CALL-037", "ERR-025", "CALL-025", "TRAP-004"])
 def dependents_of_failed_calls_are_refused_late():
     """A call that waits for a failed one is told of as cancelled."""
 
@@ -563,7 +581,7 @@ def dependents_of_failed_calls_are_refused_late():
             original(self, call, kind, message, claimed=claimed)
 
 
-@mutant(violates=["CALL-044"])
+@mutant(violates=["CALL-044", "INT-022", "INT-027"])
 def anonymous_results_are_unknown():
     """A result for an anonymous call is rejected with UNKNOWN_ID."""
 

@@ -10,18 +10,26 @@ from tests.mutants.mutant import mutant, puts, replaces
 
 from asynclm.cml import binding, bodies, ids, literals, parser, traps
 from asynclm.cml.binding import TokenCodec
-from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Literal
+from asynclm.cml.blocks import Argument, CmlError, CmlErrorCode, Literal, Text
 from asynclm.cml.control import BodyLanguage, Control
 from asynclm.cml.parser import BlockParser
 from asynclm.cml.references import parse_reference
 from asynclm.cml.text_form import escape
-from asynclm.server import describe, hub
+from asynclm.prompt import encode
+from asynclm.server import describe, hub, preparation
 from asynclm.session.stream import Stream
 
 # --- blocks ------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-063"])
+@mutant(
+    violates=["CML-063", "WIRE-053"],
+    also={
+        "blocks/interrupt-by-the-model": "the rest of a forged block is stray tokens",
+        "prompts/text-parts-are-literal": "notices of stray tokens show that the script has them",
+        "scripts/masked-costs-nothing": "a stray token is what costs a unit",
+    },
+)
 def stray_tokens_are_dropped_untold():
     """[END] and [HEAD] outside a block are dropped without a notice."""
 
@@ -31,7 +39,7 @@ def stray_tokens_are_dropped_untold():
             original(self, parsed)
 
 
-@mutant(violates=["CML-061"])
+@mutant(violates=["CML-061", "CALL-001", "CALL-006", "WIRE-055", "CML-067", "SES-066"])
 def opening_tokens_inside_blocks_are_skipped():
     """An opening control token inside a block is passed over."""
 
@@ -42,7 +50,10 @@ def opening_tokens_inside_blocks_are_skipped():
         return original(self, item)
 
 
-@mutant(violates=["CML-062"])
+@mutant(
+    violates=["CML-062", "CML-067", "CALL-005", "CALL-007", "CML-073"],
+    also={"session-basics/malformed-stays-at-home": "its malformed block has two heads"},
+)
 def second_heads_are_skipped():
     """A second [HEAD] is passed over."""
 
@@ -52,7 +63,10 @@ def second_heads_are_skipped():
             original(self, opened)
 
 
-@mutant(violates=["CML-065", "ERR-021"])
+@mutant(
+    violates=["CML-065", "ERR-021", "CML-067", "CALL-006", "SES-066", "CML-073"],
+    also={"bindings/five-tokens masks/none-masks-nothing-else": "they end within a block"},
+)
 def truncated_blocks_are_forgotten():
     """A block that is open at end of sequence is dropped."""
 
@@ -62,7 +76,7 @@ def truncated_blocks_are_forgotten():
         return ()
 
 
-@mutant(violates=["CML-004"])
+@mutant(violates=["CML-004"], also={"*": "most calls are written with white space around their bodies"})
 def bodies_begin_at_once():
     """White space around a call's body is a syntax error."""
 
@@ -88,7 +102,7 @@ def ids_of_any_length():
     puts(ids, "NAME", re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII))
 
 
-@mutant(violates=["CML-012", "CALL-005"])
+@mutant(violates=["CML-012", "CALL-005", "CML-067", "CML-016", "CML-031", "CML-073"])
 def reserved_words_are_ids():
     """A reserved word is taken as the id of a call."""
     puts(ids, "RESERVED_IDS", frozenset())
@@ -97,7 +111,7 @@ def reserved_words_are_ids():
 # --- bodies ------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-022"])
+@mutant(violates=["CML-022"], also={"*": "a call is written with single quotes"})
 def single_quotes_are_refused():
     """A string in single quotes is a syntax error."""
 
@@ -135,13 +149,13 @@ def positional_arguments_stand_anywhere():
             return original(text[: error.offset].rstrip(" ,") + ")")
 
 
-@mutant(violates=["CML-026"])
+@mutant(violates=["CML-026", "CML-028", "CML-023"])
 def last_key_wins():
     """Of a key that stands twice in an object, the last counts."""
     puts(literals, "_DECODER", json.JSONDecoder(parse_int=literals._int, parse_float=literals._float))
 
 
-@mutant(violates=["CML-026"])
+@mutant(violates=["CML-026", "CALL-007", "CML-073"])
 def last_argument_wins():
     """Of an argument that is given twice, the last counts."""
 
@@ -165,7 +179,13 @@ def positional_arguments_are_bound_backwards():
         return original(invocation, order[::-1])
 
 
-@mutant(violates=["CML-028"])
+@mutant(
+    violates=["CML-028"],
+    also={
+        "json-bodies/given-twice": "a member that the language does not have is what it gives twice",
+        "json-bodies/number-spelling": "its second call is refused for such a member",
+    },
+)
 def json_calls_take_any_member():
     """A json_call may have members that the language does not know."""
 
@@ -195,7 +215,7 @@ def json_references_win():
         return original(text)
 
 
-@mutant(violates=["CML-030"])
+@mutant(violates=["CML-030", "CML-015"])
 def json_strings_can_be_references():
     """A string in arguments that looks like a reference with steps is one."""
 
@@ -219,7 +239,7 @@ def json_strings_can_be_references():
 # --- traps -------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-034"])
+@mutant(violates=["CML-034", "TRAP-001"])
 def seconds_are_whole():
     """The part of `within` behind the point is not read."""
 
@@ -240,7 +260,7 @@ def trap_words_in_capitals():
 # --- the token form ----------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-052", "SEC-001", "BIND-020", "ERR-031"])
+@mutant(violates=["CML-052", "SEC-001", "BIND-020", "ERR-031", "SCR-004"])
 def spellings_become_special_tokens():
     """Text that spells a special token of the vocabulary is encoded as that token."""
     spelled = re.compile(r"(<\|[a-z_]+\|>)")
@@ -254,7 +274,7 @@ def spellings_become_special_tokens():
         return found
 
 
-@mutant(violates=["CML-052", "SEC-001", "SEC-003", "BIND-020", "ERR-031"])
+@mutant(violates=["CML-052", "SEC-001", "SEC-003", "BIND-020", "ERR-031", "CML-054", "CML-051", "SCR-004"])
 def control_words_become_control_tokens():
     """Text that spells a control word is encoded as the control token."""
     spelled = re.compile(r"(\[(?:CALL|INTR|TRAP|END|HEAD)\])")
@@ -295,7 +315,34 @@ def status_ok_is_written():
         return original(source if ":" in source else f"{source}:ok", payload)
 
 
+@mutant(violates=["CML-067", "CALL-020"])
+def bodies_are_judged_before_ids():
+    """A block with a bad id and a bad body is named by its body."""
+
+    @replaces(BlockParser, "_judge")
+    def _(original, self, opened):
+        if opened is Control.CALL and self._bad_head is None and isinstance(self._id, CmlError):
+            try:
+                parser.parse_body(self._language, "".join(self._pieces))
+            except CmlError:
+                self._id = None
+        return original(self, opened)
+
+
 # --- prompts -----------------------------------------------------------------------------------------------------
+
+
+@mutant(violates=["CML-073", "ERR-023"])
+def bad_cml_parts_are_text():
+    """A cml part that is not well formed is taken as text."""
+    puts(preparation, "_check_cml", lambda start: None)
+
+    @replaces(encode, "parse")
+    def _(original, text, language):
+        try:
+            return original(text, language)
+        except CmlError:
+            return (Text(text),)
 
 
 # --- bindings ----------------------------------------------------------------------------------------------------
@@ -309,7 +356,7 @@ def _binds(change):
         return change(original(*args))
 
 
-@mutant(violates=["BIND-005", "CML-051", "CML-054", "INT-043"])
+@mutant(violates=["BIND-005", "CML-051", "CML-054", "INT-043", "WIRE-055"])
 def published_ids_are_swapped():
     """The published ids of [END] and [HEAD] are those of each other."""
 
@@ -336,6 +383,15 @@ def one_id_for_two_tokens():
             for token in bound.tokens
         )
         return dataclasses.replace(bound, tokens=tuple(tokens))
+
+
+@mutant(violates=["BIND-007"])
+def no_fingerprint_is_published():
+    """The binding has no fingerprint of the tokenizer."""
+
+    @_binds
+    def _(bound):
+        return dataclasses.replace(bound, tokenizer_fingerprint="")
 
 
 @mutant(violates=["BIND-005"])

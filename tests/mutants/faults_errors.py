@@ -17,7 +17,7 @@ from asynclm.tools import run
 from asynclm.wire import client_events, errors
 
 
-@mutant(violates=["ERR-003"])
+@mutant(violates=["ERR-003"], also={"*": "a status names the field at fault"})
 def statuses_without_fields():
     """INVALID_ARGUMENT names no fields in its details."""
 
@@ -26,7 +26,7 @@ def statuses_without_fields():
         return original(dataclasses.replace(fault, violations=()))
 
 
-@mutant(violates=["ERR-004"])
+@mutant(violates=["ERR-004"], also={"*": "a status tells its reason"})
 def statuses_without_reasons():
     """No status carries a reason."""
 
@@ -35,7 +35,7 @@ def statuses_without_reasons():
         return original(dataclasses.replace(fault, reason=""))
 
 
-@mutant(violates=["ERR-004"])
+@mutant(violates=["ERR-004"], also={"*": "a status tells its reason in the domain `asynclm`"})
 def reasons_of_another_domain():
     """The reasons of statuses have another domain."""
     puts(errors, "DOMAIN", "asynclm.example")
@@ -54,7 +54,7 @@ def misplaced_events_are_bad_fields():
     puts(client_events, "BAD_EVENT", "BAD_FIELD")
 
 
-@mutant(violates=["ERR-002"])
+@mutant(violates=["ERR-002", "CALL-093", "ERR-043"])
 def messages_say_nothing():
     """The message of a status does not name the field."""
 
@@ -63,7 +63,7 @@ def messages_say_nothing():
         return original(dataclasses.replace(fault, message="bad request"))
 
 
-@mutant(violates=["ERR-044", "WIRE-012", "SCR-010"])
+@mutant(violates=["ERR-044", "WIRE-012", "SCR-010", "SCR-011"])
 def unknown_models_are_bad_fields():
     """An unknown model is refused with INVALID_ARGUMENT."""
 
@@ -99,6 +99,17 @@ def exceptions_are_tool_errors():
     @replaces(run, "exception_payload")
     def _(original, error):
         return json.dumps(json.loads(original(error)) | {"type": "tool_error"})
+
+
+@mutant(violates=["CALL-056"])
+def stack_traces_are_shown():
+    """The error of a tool that raised has a stack trace."""
+
+    @replaces(run, "exception_payload")
+    def _(original, error):
+        told = json.loads(original(error))
+        trace = f'Traceback (most recent call last):\n  File "tools.py", line 1, in tool\n{told["message"]}'
+        return json.dumps(told | {"message": trace})
 
 
 @mutant(violates=["ERR-027", "INT-022"])

@@ -36,7 +36,7 @@ def injects_inside_blocks():
             original(self)
 
 
-@mutant(violates=["INT-004", "INT-001", "SES-020"])
+@mutant(violates=["INT-004", "INT-001", "SES-020", "INT-050"])
 def injects_within_a_character():
     """What is queued is committed between the bytes of one character."""
 
@@ -48,7 +48,10 @@ def injects_within_a_character():
             original(self)
 
 
-@mutant(violates=["INT-005", "INT-001", "SES-020"])
+@mutant(
+    violates=["INT-005", "INT-001", "SES-020"],
+    also={"*": "an interrupt is committed before they grant the credit for it"},
+)
 def commits_without_a_step():
     """An interrupt is committed as soon as it is accepted, with or without credit."""
 
@@ -61,7 +64,7 @@ def commits_without_a_step():
         return effects
 
 
-@mutant(violates=["INT-002"])
+@mutant(violates=["INT-002", "INT-040", "TRAP-021"])
 def commits_one_at_a_time():
     """A safe point commits one interrupt and leaves the rest."""
 
@@ -82,13 +85,13 @@ def clients_speak_as_runtime():
         return None if source == "@runtime" else original(self, event, source)
 
 
-@mutant(violates=["INT-012", "INT-011"])
+@mutant(violates=["INT-012", "INT-011", "INT-022", "SEC-007"])
 def clients_decide_time_outs():
     """A client may end its call with the status timeout or cancelled."""
     puts(inbound, "_ENGINES_OWN", ())
 
 
-@mutant(violates=["INT-013"])
+@mutant(violates=["INT-013", "INT-022", "INT-026"])
 def progress_of_any_shape():
     """The payload of progress may be any JSON."""
 
@@ -106,7 +109,7 @@ def errors_of_any_shape():
         return original(Status.OK if status is Status.ERROR else status, payload)
 
 
-@mutant(violates=["INT-014", "INT-043", "WIRE-058", "CML-038"])
+@mutant(violates=["INT-014", "INT-043", "WIRE-058", "CML-038", "INT-021", "ERR-027", "CALL-032", "INT-045"])
 def payloads_are_written_anew():
     """A JSON payload is parsed and written again."""
 
@@ -119,7 +122,7 @@ def payloads_are_written_anew():
         original(self, dataclasses.replace(event, payload=payload))
 
 
-@mutant(violates=["INT-015"])
+@mutant(violates=["INT-015", "INT-022", "BIND-020", "CML-038"])
 def empty_messages_are_refused():
     """An empty message of the user is rejected."""
 
@@ -129,7 +132,7 @@ def empty_messages_are_refused():
         return original(self, event, source) or (None if event.payload else empty)
 
 
-@mutant(violates=["INT-016"])
+@mutant(violates=["INT-016"], also={"*": "what @runtime says names the call"})
 def runtime_names_no_call():
     """What @runtime says of a call does not name it by its index."""
 
@@ -150,7 +153,7 @@ def every_error_is_retryable():
 # --- acceptance --------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["INT-020"])
+@mutant(violates=["INT-020"], also={"client-events/a-gap errors/faults-are-statuses": "they wait for an acceptance"})
 def acceptance_is_not_told():
     """InterruptAccepted is not sent for what a client says by a source."""
 
@@ -210,7 +213,7 @@ def numbers_begin_at_one():
 # --- scheduling --------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["INT-030"])
+@mutant(violates=["INT-030", "CALL-031"])
 def partials_are_immediate():
     """Where no scheduling is named, partial and progress are IMMEDIATE."""
 
@@ -219,7 +222,7 @@ def partials_are_immediate():
         original(self, dataclasses.replace(event, scheduling=event.scheduling or Scheduling.IMMEDIATE))
 
 
-@mutant(violates=["INT-031"])
+@mutant(violates=["INT-031", "INT-040"])
 def when_idle_is_immediate():
     """WHEN_IDLE interrupts are committed at the next safe point."""
 
@@ -228,7 +231,7 @@ def when_idle_is_immediate():
         return original(self, *args, released=True, **kwargs)
 
 
-@mutant(violates=["INT-031", "TRAP-003"])
+@mutant(violates=["INT-031", "TRAP-003", "SES-103", "SES-014", "TRAP-013", "INT-002", "SES-088"])
 def when_idle_never_comes():
     """A trap or end of sequence does not let WHEN_IDLE interrupts go."""
 
@@ -237,13 +240,16 @@ def when_idle_never_comes():
         return None
 
 
-@mutant(violates=["INT-032", "SES-043", "SES-048", "TRAP-014", "TRAP-015"])
+@mutant(
+    violates=["INT-032", "SES-043", "SES-048", "TRAP-014", "TRAP-015", "TRAP-010"],
+    also={"probes/while-idle": "the session is idle with a SILENT result"},
+)
 def silent_wakes():
     """A SILENT interrupt ends traps, DRAINING and IDLE."""
     puts(Accepted, "wakes", property(lambda self: True))
 
 
-@mutant(violates=["INT-033"])
+@mutant(violates=["INT-033", "SES-043", "TRAP-013", "TRAP-014", "INT-030", "WIRE-080"])
 def silent_results_resolve_late():
     """A SILENT result resolves its call when it is committed, not when it is accepted."""
     resolved = CallRecord.resolved.fget
@@ -299,7 +305,7 @@ def commits_are_told_one_off():
         return (dataclasses.replace(report, token_index=report.token_index + 1),)
 
 
-@mutant(violates=["INT-044"])
+@mutant(violates=["INT-044", "INT-040", "INT-045", "WIRE-080", "INT-020"])
 def messages_are_delivered_twice():
     """A message is committed at two safe points."""
 
@@ -312,7 +318,7 @@ def messages_are_delivered_twice():
             self._queued[interrupt.number] = interrupt
 
 
-@mutant(violates=["INT-046", "SES-076"])
+@mutant(violates=["INT-046", "SES-076", "SES-077", "SES-088"])
 def injected_tokens_count_against_length():
     """Injected tokens count against max_new_tokens."""
     spent = Stream._spent.fget
@@ -327,7 +333,7 @@ def injected_tokens_count_against_length():
     puts(Stream, "_spent", property(counted))
 
 
-@mutant(violates=["INT-046", "WIRE-070"])
+@mutant(violates=["INT-046", "WIRE-070"], also={"*": "credit runs out early behind an interrupt"})
 def injected_tokens_cost_credit():
     """Each injected token costs one credit."""
 
@@ -343,7 +349,7 @@ def injected_tokens_cost_credit():
 # --- holding back ------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["INT-050", "INT-051", "INT-052"])
+@mutant(violates=["INT-050", "INT-051", "INT-052", "INT-057"])
 def granularity_is_passed_over():
     """Interrupts are committed anywhere in text."""
 
@@ -352,7 +358,7 @@ def granularity_is_passed_over():
         return self.gathering
 
 
-@mutant(violates=["INT-051"])
+@mutant(violates=["INT-051", "INT-050"])
 def sentences_end_at_words():
     """With SENTENCE, the end of a word is enough."""
 
@@ -370,7 +376,7 @@ def granularity_holds_for_ever():
         original(self, dataclasses.replace(config, granularity_hold=1 << 40), codec, now_ms)
 
 
-@mutant(violates=["INT-053"])
+@mutant(violates=["INT-053", "INT-056", "INT-058", "INT-059", "WIRE-081", "SCR-021", "SES-097"])
 def coalesce_is_passed_over():
     """Results are not gathered."""
 
@@ -407,7 +413,7 @@ def people_wait_with_results():
     InterruptQueue.speaks_now = property(lambda self: False)
 
 
-@mutant(violates=["INT-056"])
+@mutant(violates=["INT-056", "INT-059", "SCR-021"])
 def decodes_while_it_gathers():
     """Decoding goes on behind a trap while the window is open."""
     Core.awaiting_commit = property(lambda self: False, lambda self, value: None)

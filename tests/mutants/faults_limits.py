@@ -14,7 +14,7 @@ from asynclm.wire import start, started, tools
 from asynclm.wire.start import StartRequest
 
 
-@mutant(violates=["LIM-004"])
+@mutant(violates=["LIM-004", "SEC-034"])
 def limits_can_be_raised():
     """A limit in Start may be above the server's own."""
 

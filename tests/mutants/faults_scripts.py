@@ -20,7 +20,7 @@ from asynclm.session.state import FinishReason
 from asynclm.session.timers import Timers
 
 
-@mutant(violates=["SCR-002"])
+@mutant(violates=["SCR-002", "SCR-004"])
 def text_pieces_are_stripped():
     """White space around a text piece of a script is not played."""
 
@@ -31,7 +31,7 @@ def text_pieces_are_stripped():
         return Script(script.id, tuple(steps))
 
 
-@mutant(violates=["SCR-003"])
+@mutant(violates=["SCR-003", "SCR-004"], also={"*": "a script has characters of more than one byte"})
 def steps_are_counted_in_characters():
     """LoadScript counts the characters of a text piece."""
 
@@ -40,7 +40,7 @@ def steps_are_counted_in_characters():
         return tuple(step.text) if isinstance(step, ScriptText) else original(step, codec)
 
 
-@mutant(violates=["SCR-006"])
+@mutant(violates=["SCR-006", "WIRE-072"])
 def masked_steps_are_charged():
     """A step that the mask forbids costs a credit."""
 
@@ -51,7 +51,7 @@ def masked_steps_are_charged():
             self._core.credit -= 1
 
 
-@mutant(violates=["SCR-006"])
+@mutant(violates=["SCR-006"], also={"*": "a masked step is told of"})
 def masked_steps_are_not_told():
     """No notice tells of a step that the mask forbids."""
 
@@ -84,7 +84,7 @@ def exhausted_scripts_sample_what_is_masked():
         return StepRequest(running.sequence, None, min(running.engine.codec.eos_ids))
 
 
-@mutant(violates=["SCR-008"])
+@mutant(violates=["SCR-008", "SCR-004"])
 def interrupts_move_the_script():
     """What is left of a text piece when an interrupt is committed is not played."""
 
@@ -105,7 +105,7 @@ def loaded_scripts_stay():
             original(self, script)
 
 
-@mutant(violates=["SCR-010", "ERR-044"])
+@mutant(violates=["SCR-010", "ERR-044", "SCR-011"])
 def unknown_scripts_are_empty():
     """A script that was never loaded is an empty one."""
 
@@ -154,7 +154,7 @@ def steps_without_content_are_skipped():
         return original(scripted_model_pb2.LoadScriptRequest(id=pb.id, steps=steps))
 
 
-@mutant(violates=["SCR-022"])
+@mutant(violates=["SCR-022"], also={"calls/time-out-at-most limits/call-time": "two calls time out at the same moment"})
 def equal_timers_fire_backwards():
     """Of timers that are due together, the last one made fires first."""
 
@@ -165,7 +165,7 @@ def equal_timers_fire_backwards():
         return timer
 
 
-@mutant(violates=["SCR-022", "WIRE-052"])
+@mutant(violates=["SCR-022", "WIRE-052", "SCR-020", "SCR-024", "SES-086", "TRAP-020"])
 def timers_fire_at_the_end_of_advance():
     """Whatever falls due on the way of an Advance is told at its end."""
 
@@ -181,7 +181,7 @@ def timers_fire_at_the_end_of_advance():
         return target
 
 
-@mutant(violates=["SCR-022", "SCR-023", "SCR-021"])
+@mutant(violates=["SCR-022", "SCR-023", "SCR-021", "SCR-020", "SCR-024", "SES-086", "TRAP-020"])
 def timers_fire_after_advance():
     """What is due fires with the next event, not before Advance returns."""
 
@@ -194,7 +194,7 @@ def timers_fire_after_advance():
         return running.now_ms(0)
 
 
-@mutant(violates=["SCR-024", "WIRE-075"])
+@mutant(violates=["SCR-024", "WIRE-075", "SCR-022", "CALL-014"], also={"*": "time passes while there is no credit"})
 def timers_need_credit():
     """Timers do not fire while a session has no credit."""
 

@@ -62,7 +62,7 @@ def gate_end_is_passed_over():
         return original(constraints, trap_gated=trap_gated, end_gated=False)
 
 
-@mutant(violates=["SES-016"])
+@mutant(violates=["SES-016", "CALL-104"])
 def grammar_rules_no_bodies():
     """With the constraints GRAMMAR, what stands inside a block follows no grammar."""
     mask._RULES.clear()
@@ -71,7 +71,7 @@ def grammar_rules_no_bodies():
 # --- end of sequence ---------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["SES-047", "SES-041"])
+@mutant(violates=["SES-047", "SES-041"], also={"*": "the session is kept at its end"})
 def keep_finishes():
     """Under KEEP, end of sequence finishes the session."""
 
@@ -80,7 +80,7 @@ def keep_finishes():
         self._ending.finish(FinishReason.STOP, stop_string=stop_string)
 
 
-@mutant(violates=["SES-045"])
+@mutant(violates=["SES-045", "SES-097"])
 def detach_waits():
     """Under DETACH, end of sequence waits for the calls that run."""
 
@@ -96,7 +96,7 @@ def detach_waits():
             original(self, reason, **kwargs)
 
 
-@mutant(violates=["SES-046", "SES-072"])
+@mutant(violates=["SES-046", "SES-072", "SES-099"])
 def cancel_at_the_end_does_not_cancel():
     """Calls that are pending at the end run on, under CANCEL too."""
 
@@ -105,7 +105,7 @@ def cancel_at_the_end_does_not_cancel():
         original(self, reason, message, cancel=cancel or False, stop_string=stop_string)
 
 
-@mutant(violates=["SES-072"])
+@mutant(violates=["SES-072", "CALL-047"])
 def cancel_pending_is_passed_over():
     """What Finish says of pending calls is not looked at."""
 
@@ -129,7 +129,7 @@ def wait_does_not_wait():
             original(self, reason, **kwargs)
 
 
-@mutant(violates=["SES-041", "ERR-036"])
+@mutant(violates=["SES-041", "ERR-036", "INT-057", "SES-088"])
 def loses_results_at_the_end():
     """End of sequence finishes the session although a result is queued."""
 
@@ -138,7 +138,7 @@ def loses_results_at_the_end():
         self._ending.finish(FinishReason.STOP)
 
 
-@mutant(violates=["SES-049"])
+@mutant(violates=["SES-049", "WIRE-080", "WIRE-081"], also={"*": "a change of state is told of"})
 def state_changes_are_not_told():
     """StateChanged is not sent."""
 
@@ -147,7 +147,7 @@ def state_changes_are_not_told():
         return ()
 
 
-@mutant(violates=["SES-043"])
+@mutant(violates=["SES-043", "SES-097", "INT-042", "LIM-012"])
 def silent_results_have_no_reason():
     """What is SILENT and left at the end is handed back as of a session that has finished."""
 
@@ -159,7 +159,7 @@ def silent_results_have_no_reason():
 # --- ends --------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["SES-076"])
+@mutant(violates=["SES-076", "SES-087", "SES-088"])
 def length_is_one_too_many():
     """A session ends one token after max_new_tokens."""
     spent = Stream._spent.fget
@@ -200,7 +200,7 @@ def blocks_have_no_limit():
         self.block_limit = 1 << 40
 
 
-@mutant(violates=["SES-075", "INT-042"])
+@mutant(violates=["SES-075", "INT-042", "SES-097"])
 def context_has_no_end():
     """context_length is not looked at once a session runs."""
 
@@ -210,7 +210,7 @@ def context_has_no_end():
         original(self, dataclasses.replace(config, limits=limits), codec, now_ms)
 
 
-@mutant(violates=["SES-080", "ERR-041", "LIM-001"])
+@mutant(violates=["SES-080", "ERR-041", "LIM-001", "SCR-021"])
 def idle_sessions_live_for_ever():
     """max_idle_time is not looked at."""
 
@@ -228,7 +228,7 @@ def open_blocks_end_untold():
         return () if report.code is NoticeCode.INCOMPLETE_BLOCK else (report,)
 
 
-@mutant(violates=["SES-082"])
+@mutant(violates=["SES-082", "SES-084", "SES-089", "WIRE-100", "WIRE-102"])
 def half_close_is_finish():
     """The end of the client's events finishes the session."""
 
@@ -237,7 +237,7 @@ def half_close_is_finish():
         self._ending.finish(FinishReason.FINISHED_BY_CLIENT)
 
 
-@mutant(violates=["SES-083"])
+@mutant(violates=["SES-083", "SES-082"])
 def half_closed_calls_stay_open():
     """After a half-close, calls of the client go on unresolved."""
 
@@ -246,7 +246,7 @@ def half_closed_calls_stay_open():
         self._core.half_closed = True
 
 
-@mutant(violates=["SES-086", "SCR-024"])
+@mutant(violates=["SES-086", "SCR-024", "SES-080"])
 def pause_stops_timers():
     """Timers do not fire while a session is paused."""
 
@@ -258,7 +258,7 @@ def pause_stops_timers():
         return []
 
 
-@mutant(violates=["SES-086", "SES-021"])
+@mutant(violates=["SES-086", "SES-021"], also={"*": "the session is paused"})
 def pause_stops_nothing():
     """A paused session goes on decoding."""
 
@@ -284,7 +284,7 @@ def ledger_misses_anonymous_calls():
     puts(Core, "ledger", property(named))
 
 
-@mutant(violates=["SES-074", "SES-090"])
+@mutant(violates=["SES-074", "SES-090", "WIRE-017", "WIRE-033"])
 def finished_has_no_interrupts():
     """Finished has no rows for interrupts."""
 
@@ -311,7 +311,7 @@ def settles_twice():
         return report, report
 
 
-@mutant(violates=["SES-093"])
+@mutant(violates=["SES-093", "SES-092", "CALL-010"])
 def failed_calls_are_told_later():
     """A call that failed without an id settles at the end of the session only."""
 
@@ -321,7 +321,7 @@ def failed_calls_are_told_later():
             original(self, call)
 
 
-@mutant(violates=["SES-094", "INT-045", "LIM-012"])
+@mutant(violates=["SES-094", "INT-045", "LIM-012", "WIRE-033"])
 def undelivered_payloads_are_lost():
     """What was not delivered is handed back without its payload."""
 
@@ -348,7 +348,7 @@ def usage_counts_injected_as_sampled():
 # --- modes -------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["SES-060"])
+@mutant(violates=["SES-060", "SES-066"])
 def sync_does_not_block():
     """With SYNC, decoding goes on behind a call."""
 
@@ -358,13 +358,13 @@ def sync_does_not_block():
         return
 
 
-@mutant(violates=["SES-062"])
+@mutant(violates=["SES-062", "CALL-015", "CALL-047", "SES-065", "SES-088"])
 def sync_parallel_dispatches_at_once():
     """With SYNC_PARALLEL, a call is dispatched at its [END]."""
     CallRecord.released = property(lambda self: True, lambda self, value: None)
 
 
-@mutant(violates=["SES-063"])
+@mutant(violates=["SES-063", "SES-067"])
 def sync_parallel_traps_end_early():
     """With SYNC_PARALLEL, a trap ends when its own condition holds."""
     puts(traps, "_must_wait_for_all", lambda core: False)
@@ -406,7 +406,7 @@ def length_beats_the_stop_string():
             original(self, stop)
 
 
-@mutant(violates=["SES-101"])
+@mutant(violates=["SES-101", "WIRE-067", "SES-100", "SES-103"])
 def stop_strings_are_not_held_back():
     """What may be the beginning of a stop string does not keep interrupts waiting."""
     puts(StopStrings, "pending", property(lambda self: False))

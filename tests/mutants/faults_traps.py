@@ -44,7 +44,7 @@ def all_ends_with_the_first():
         return original(core, dataclasses.replace(trap, quantifier=quantifier))
 
 
-@mutant(violates=["TRAP-011"])
+@mutant(violates=["TRAP-011", "TRAP-012"])
 def any_waits_for_all():
     """A trap with any ends when all of its calls are resolved."""
 
@@ -64,7 +64,7 @@ def any_knows_all_its_ids():
         return original(core, dataclasses.replace(trap, quantifier=quantifier))
 
 
-@mutant(violates=["TRAP-014"])
+@mutant(violates=["TRAP-014", "TRAP-012"])
 def bare_traps_wait_for_all():
     """A bare trap ends when every pending call is resolved."""
 
@@ -73,7 +73,7 @@ def bare_traps_wait_for_all():
         return not core.calls.unresolved if trap.bare and core.calls.pending and not core.queue.speaks else None
 
 
-@mutant(violates=["TRAP-014"])
+@mutant(violates=["TRAP-014", "TRAP-010"])
 def bare_traps_need_something_queued():
     """A bare trap goes on when the last pending call is resolved by a SILENT result."""
 
@@ -82,7 +82,7 @@ def bare_traps_need_something_queued():
         return core.queue.wakes if trap.bare else None
 
 
-@mutant(violates=["TRAP-013"])
+@mutant(violates=["TRAP-013", "TRAP-010"])
 def trap_all_ends_with_the_first():
     """`[TRAP] all [END]` ends with the next result."""
 
@@ -91,7 +91,7 @@ def trap_all_ends_with_the_first():
         return True if trap.quantifier is Quantifier.ALL and not trap.ids and core.queue.wakes else None
 
 
-@mutant(violates=["TRAP-015"])
+@mutant(violates=["TRAP-015", "TRAP-012", "SES-067"])
 def people_end_no_traps_on_ids():
     """A message of the user does not end a trap on ids."""
     puts(Accepted, "speaks", property(lambda self: False))
@@ -103,7 +103,7 @@ def agents_end_no_traps():
     puts(Accepted, "speaks", property(lambda self: self.wakes and self.source == "@user"))
 
 
-@mutant(violates=["TRAP-015", "INT-032"])
+@mutant(violates=["TRAP-015", "INT-032", "TRAP-010"])
 def silent_people_end_traps():
     """A SILENT message of the user ends a trap."""
     puts(Accepted, "speaks", property(lambda self: self.source == "@user" or self.source.startswith("@agent.")))
@@ -118,7 +118,7 @@ def silent_waits_behind_a_trap():
         return [i for i in original(self) if i.scheduling is not Scheduling.SILENT or not i.released]
 
 
-@mutant(violates=["TRAP-001"])
+@mutant(violates=["TRAP-001", "SES-060"])
 def trap_entered_forgets_the_condition():
     """TrapEntered does not tell the condition."""
 
@@ -127,7 +127,7 @@ def trap_entered_forgets_the_condition():
         return (dataclasses.replace(report, trap=Trap()),)
 
 
-@mutant(violates=["TRAP-020", "WIRE-075"])
+@mutant(violates=["TRAP-020", "WIRE-075", "TRAP-012", "WIRE-053"])
 def traps_end_with_credit_only():
     """A trap's condition is not tested without credit."""
 
@@ -140,7 +140,7 @@ def traps_end_with_credit_only():
 # --- time-outs ---------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["TRAP-030", "TRAP-031", "TRAP-033"])
+@mutant(violates=["TRAP-030", "TRAP-031", "TRAP-033", "TRAP-001"])
 def within_is_forgotten():
     """A trap waits for ever, whatever it says of time."""
 
@@ -158,7 +158,7 @@ def time_outs_are_not_told_to_the_model():
         self._leave(phase, timed_out=True)
 
 
-@mutant(violates=["TRAP-031"])
+@mutant(violates=["TRAP-031", "TRAP-010", "TRAP-020"])
 def late_exits_are_not_marked():
     """TrapExited does not say that the time was over."""
 
@@ -167,7 +167,10 @@ def late_exits_are_not_marked():
         return (dataclasses.replace(report, timed_out=False),)
 
 
-@mutant(violates=["TRAP-032"])
+@mutant(
+    violates=["TRAP-032", "TRAP-020", "TRAP-021"],
+    also={"scripts/timers-by-due-time scripts/timers-without-credit": "calls are pending while a trap times out"},
+)
 def time_outs_cancel_what_was_waited_for():
     """When a trap's time is over, the calls that it waited for are cancelled."""
 
@@ -178,7 +181,7 @@ def time_outs_cancel_what_was_waited_for():
         original(self)
 
 
-@mutant(violates=["TRAP-033"])
+@mutant(violates=["TRAP-033", "TRAP-001", "TRAP-040"])
 def within_zero_is_no_time():
     """`within 0` is a trap without a time-out."""
 
@@ -190,7 +193,10 @@ def within_zero_is_no_time():
 # --- traps that cannot end ---------------------------------------------------------------------------------------
 
 
-@mutant(violates=["TRAP-040", "TRAP-043", "TRAP-044", "ERR-035"])
+@mutant(
+    violates=["TRAP-040", "TRAP-043", "TRAP-044", "ERR-035"],
+    also={"masks/static-has-no-gates races/length-behind-a-trap": "they have a trap with nothing pending"},
+)
 def bare_traps_without_calls_hang():
     """A bare trap with nothing pending waits."""
 
@@ -199,7 +205,10 @@ def bare_traps_without_calls_hang():
         return original(core, trap) if trap.ids else None
 
 
-@mutant(violates=["TRAP-041", "ERR-026"])
+@mutant(
+    violates=["TRAP-041", "ERR-026", "TRAP-042", "TRAP-043", "TRAP-044"],
+    also={"*": "a trap on unknown ids ends at once"},
+)
 def traps_on_unknown_ids_hang():
     """A trap on ids that no call has waits."""
 
@@ -230,7 +239,7 @@ def empty_traps_are_not_told_to_the_model():
             self._core.accept = accept
 
 
-@mutant(violates=["TRAP-044", "ERR-035"])
+@mutant(violates=["TRAP-044", "ERR-035", "LIM-012"])
 def sessions_never_stall():
     """Any number of empty traps in a row is taken."""
 
@@ -249,7 +258,7 @@ def empty_traps_are_counted_for_ever():
         return None
 
 
-@mutant(violates=["TRAP-044"])
+@mutant(violates=["TRAP-044", "ERR-035"])
 def runtime_begins_the_count_anew():
     """What @runtime says begins the count of empty traps anew."""
 
@@ -258,7 +267,7 @@ def runtime_begins_the_count_anew():
         self._empty_traps = 0
 
 
-@mutant(violates=["TRAP-045"])
+@mutant(violates=["TRAP-045", "CML-033"], also={"*": "a malformed trap is told of"})
 def malformed_traps_are_silent():
     """Nothing is told to the model of a malformed trap."""
 
@@ -278,7 +287,7 @@ def malformed_traps_are_silent():
             self._core.accept = accept
 
 
-@mutant(violates=["TRAP-010", "TRAP-012", "INT-033"])
+@mutant(violates=["TRAP-010", "TRAP-012", "INT-033", "TRAP-001"])
 def results_before_the_trap_do_not_count():
     """A trap on ids holds only by results that come while it waits."""
 

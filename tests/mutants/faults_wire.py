@@ -13,10 +13,12 @@ from asynclm.server.app import Server
 from asynclm.server.attachment import ClientInputs
 from asynclm.server.event_stream import EventStream
 from asynclm.server.inference import InferenceService
+from asynclm.server.registry import Registry
 from asynclm.server.streams import Streams
 from asynclm.server.token_run import TokenRun
 from asynclm.session.commit import Committer
 from asynclm.session.effects import CallDispatched, CallEmitted, CallSettled, Finished, InterruptCommitted, Tokens
+from asynclm.session.ending import Ending
 from asynclm.session.events import CancelRequested
 from asynclm.session.machine import Session
 from asynclm.session.outbox import Outbox, Phase
@@ -77,7 +79,7 @@ def token_index_is_one_off():
         return (dataclasses.replace(report, token_index=report.token_index + 1),)
 
 
-@mutant(violates=["WIRE-053"])
+@mutant(violates=["WIRE-053", "SES-091", "WIRE-051"])
 def settles_before_it_commits():
     """CallSettled comes before its InterruptCommitted."""
 
@@ -86,7 +88,7 @@ def settles_before_it_commits():
         return original(self, interrupt, ids, index)[::-1]
 
 
-@mutant(violates=["WIRE-053"])
+@mutant(violates=["WIRE-053", "CALL-010", "WIRE-051"])
 def dispatches_before_it_emits():
     """CallDispatched comes before the Tokens and the CallEmitted of its call."""
 
@@ -95,7 +97,7 @@ def dispatches_before_it_emits():
         original(self, Phase.WOKEN if isinstance(effect, CallDispatched) else phase, effect)
 
 
-@mutant(violates=["WIRE-054", "WIRE-056"])
+@mutant(violates=["WIRE-054", "WIRE-056", "WIRE-055", "SES-095", "WIRE-070", "WIRE-072"])
 def injected_tokens_are_sent_as_sampled():
     """The ids of an interrupt are sent as Tokens, too."""
 
@@ -131,7 +133,7 @@ def control_words_stand_in_the_text():
         return (dataclasses.replace(report, text=text),)
 
 
-@mutant(violates=["WIRE-057", "CML-055"])
+@mutant(violates=["WIRE-057", "CML-055", "SCR-004"])
 def held_text_is_not_sent():
     """Text that was held back does not come with the token that completes it."""
 
@@ -145,7 +147,10 @@ def held_text_is_not_sent():
 # --- client events -----------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["WIRE-033"])
+@mutant(
+    violates=["WIRE-033"],
+    also={"isolation/a-fault-of-another session-basics/a-fault-stays-at-home": "the fault is a gap"},
+)
 def gaps_are_passed_over():
     """A gap in client_seq is taken."""
 
@@ -219,7 +224,14 @@ def unknown_enum_values_are_absent():
 # --- credit ------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["WIRE-070", "SES-021"])
+@mutant(
+    violates=["WIRE-070", "SES-021", "WIRE-036", "TRAP-012"],
+    also={
+        "empty-traps/queued-word golden/report limits/ended-by-its-length-with-results": "credit ends within a block",
+        "masks/unfinished-text-masks-nothing session-basics/states-follow-the-blocks": "credit ends within a block",
+        "trap-timeouts/from-its-end": "credit ends within a block",
+    },
+)
 def blocks_need_no_credit():
     """A block that is open is written to its end, with or without credit."""
 
@@ -254,7 +266,7 @@ def grants_on_unlimited_credit_are_passed_over():
             original(self, event)
 
 
-@mutant(violates=["WIRE-073"])
+@mutant(violates=["WIRE-073", "WIRE-070", "WIRE-072", "ERR-001"])
 def grants_of_nothing_are_taken():
     """A Grant that is not positive counts as one."""
 
@@ -265,7 +277,7 @@ def grants_of_nothing_are_taken():
         return original(pb)
 
 
-@mutant(violates=["WIRE-071"])
+@mutant(violates=["WIRE-071", "WIRE-014"])
 def absent_credit_is_none():
     """Without a word about it, a session has no credit."""
 
@@ -277,7 +289,7 @@ def absent_credit_is_none():
 # --- probes ------------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["WIRE-081"])
+@mutant(violates=["WIRE-081"], also={"disconnects/cancel-hands-back": "the probe shows that the rest is at rest"})
 def probes_do_not_wait_for_the_queue():
     """A probe is answered at once while something is queued, though steps can run."""
 
@@ -300,7 +312,7 @@ def probes_count_nothing():
         self._core.queue = queue
 
 
-@mutant(violates=["WIRE-084"])
+@mutant(violates=["WIRE-084", "INT-040"])
 def probes_let_when_idle_go():
     """A probe lets WHEN_IDLE interrupts go."""
 
@@ -308,6 +320,16 @@ def probes_let_when_idle_go():
     def _(original, self, nonce):
         original(self, nonce)
         self._core.queue.release()
+
+
+@mutant(violates=["WIRE-083"])
+def last_probes_are_not_answered():
+    """A probe that waits when the session finishes is not answered."""
+
+    @replaces(Ending, "finish")
+    def _(original, self, *args, **kwargs):
+        self._probes._waiting.clear()
+        original(self, *args, **kwargs)
 
 
 # --- starts and ends ---------------------------------------------------------------------------------------------
@@ -333,7 +355,7 @@ def prompt_ids_are_not_checked():
         return list(request.prompt_ids) if request.prompt_ids is not None else original(request, *args)
 
 
-@mutant(violates=["WIRE-014"])
+@mutant(violates=["WIRE-014", "SES-095", "LIM-001"])
 def started_counts_no_prompt():
     """Started does not tell the number of prompt tokens."""
 
@@ -377,7 +399,10 @@ def finished_has_no_usage():
         return (dataclasses.replace(report, usage=dataclasses.replace(report.usage, sampled_tokens=0)),)
 
 
-@mutant(violates=["WIRE-017", "WIRE-016", "ERR-040"])
+@mutant(
+    violates=["WIRE-017", "WIRE-016", "ERR-040", "WIRE-102"],
+    also={"client-events/a-gap client-events/nothing-in-it": "a faulty stream is dropped by the server"},
+)
 def dropped_sessions_go_on():
     """A session whose stream is dropped goes on, whatever on_disconnect says."""
 
@@ -386,7 +411,10 @@ def dropped_sessions_go_on():
         return None
 
 
-@mutant(violates=["WIRE-018", "WIRE-097", "WIRE-098"])
+@mutant(
+    violates=["WIRE-018", "WIRE-097", "WIRE-098", "WIRE-090", "WIRE-092", "WIRE-030", "WIRE-033"],
+    also={"bindings/same-ids": "the session is resumed"},
+)
 def detach_is_cancel():
     """A session with on_disconnect DETACH is finished when its stream is dropped."""
 
@@ -426,7 +454,56 @@ def unknown_sessions_are_empty():
         return await original(self, request, context)
 
 
-@mutant(violates=["WIRE-114"])
+@mutant(violates=["WIRE-112"])
+def newest_sessions_come_first():
+    """ListSessions lists the newest session first."""
+
+    @replaces(Registry, "records")
+    def _(original, self):
+        return original(self)[::-1]
+
+
+@mutant(violates=["WIRE-112"])
+def pages_leave_one_out():
+    """Between one page and the next a session is left out."""
+
+    @replaces(control.ControlService, "ListSessions")
+    async def _(original, self, request, context):
+        page = await original(self, request, context)
+        if page.next_page_token:
+            ids = [record.session_id for record in self._hub.registry.records()]
+            page.next_page_token = ids[ids.index(page.next_page_token) + 1]
+        return page
+
+
+@mutant(violates=["WIRE-110"])
+def server_info_has_no_grammar():
+    """GetServerInfo does not tell the grammar's hash."""
+
+    @replaces(control, "server_info_to_pb")
+    def _(original, info):
+        answer = original(info)
+        answer.grammar_hash = ""
+        return answer
+
+
+@mutant(violates=["WIRE-110"])
+def server_info_has_no_tools():
+    """GetServerInfo does not list the server's tools."""
+
+    @replaces(control, "server_info_to_pb")
+    def _(original, info):
+        answer = original(info)
+        del answer.tools[:]
+        return answer
+
+
+@mutant(
+    violates=["WIRE-114"],
+    also={
+        "disconnects/cancel* generate/broken-off": "a session that may be over is aborted at the end",
+    },
+)
 def aborts_of_unknown_sessions_fail():
     """AbortSessions of an unknown or finished session is NOT_FOUND."""
 
@@ -451,7 +528,7 @@ def services_have_no_health():
 # --- taking up again ---------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["WIRE-092"])
+@mutant(violates=["WIRE-092", "WIRE-095"])
 def a_resumed_stream_begins_anew():
     """A resumed stream sends all kept events, whatever number is asked for."""
 
@@ -460,7 +537,7 @@ def a_resumed_stream_begins_anew():
         return original(self, min(after, self._backlog.first - 1))
 
 
-@mutant(violates=["WIRE-092"])
+@mutant(violates=["WIRE-092", "WIRE-095"])
 def a_resumed_stream_skips_an_event():
     """A resumed stream leaves out the first event that was asked for."""
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.mutants.registry import MUTANTS, Mutant
+from tests.mutants.registry import FILES, MUTANTS, Mutant
 
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
@@ -59,11 +59,8 @@ class Finding:
 
     @property
     def caught(self) -> bool:
-        """Whether a case fails, and not only because nothing came."""
-        return any(
-            result.verdict == results_pb2.VERDICT_FAIL and not all(failure.timed_out for failure in result.failures)
-            for result in self.failed
-        )
+        """Whether a case catches it."""
+        return any(_catches(result, self.mutant) for result in self.results)
 
     @property
     def unexpected(self) -> list[Result]:
@@ -76,23 +73,38 @@ class Finding:
         found = [f"breaks {name}, which is no requirement" for name in unknown]
         if not self.caught:
             only = ", ".join(result.case for result in self.failed)
-            found.append(f"is found by nothing but time-outs ({only})" if only else "is found by no case")
+            found.append(
+                f"is found for nothing that it breaks, or by time-outs only ({only})" if only else "is found by no case"
+            )
         for result in self.unexpected:
             cited = sorted({failure.requirement for failure in result.failures})
             found.append(f"{result.case} fails too, citing {', '.join(cited)}: {result.failures[0].message}")
-        unused = [pattern for pattern in self.mutant.also if not any(_is(r, pattern) for r in self.failed)]
+        ran = {pattern: [r for r in self.results if _is(r, pattern)] for pattern in self.mutant.also}
+        unused = [pattern for pattern, results in ran.items() if results and not any(r.failures for r in results)]
         found += [f"also: {pattern} fails in no case" for pattern in unused]
         if self.gone:
             found.append(f"the server is gone: {self.gone}")
         return found
 
 
-def _declared(result: Result, mutant: Mutant) -> bool:
-    violates = set(mutant.violates)
+def _catches(result: Result, mutant: Mutant) -> bool:
+    """Whether a case fails for something that a mutant breaks, and not only because nothing came."""
     return (
-        not violates.isdisjoint(result.verifies)
-        or not violates.isdisjoint(failure.requirement for failure in result.failures)
-        or any(_is(result, pattern) for pattern in mutant.also)
+        result.verdict == results_pb2.VERDICT_FAIL
+        and not all(failure.timed_out for failure in result.failures)
+        and _breaks(result, mutant)
+    )
+
+
+def _declared(result: Result, mutant: Mutant) -> bool:
+    return _breaks(result, mutant) or any(_is(result, pattern) for pattern in mutant.also)
+
+
+def _breaks(result: Result, mutant: Mutant) -> bool:
+    """Whether a case verifies, or its failures cite, a requirement that a mutant breaks."""
+    violates = set(mutant.violates)
+    return not violates.isdisjoint(result.verifies) or not violates.isdisjoint(
+        failure.requirement for failure in result.failures
     )
 
 
@@ -110,23 +122,50 @@ def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
     )
 
 
-async def run_cases(name: str, cases: Sequence[Case]) -> tuple[tuple[Result, ...], str]:
-    """Runs cases against a mutant, or the server as it is, and tells why not all could be run."""
+async def run_cases(
+    name: str, cases: Sequence[Case], enough: Callable[[Result], bool] = lambda _: False
+) -> tuple[tuple[Result, ...], str]:
+    """Runs cases against a mutant, or the server as it is, and tells why not all could be run.
+
+    Args:
+        name: the mutant's.
+        cases: the cases.
+        enough: whether the run can end with a result; none begins after it.
+    """
     results: list[Result] = []
+
+    def take(result: Result) -> None:
+        results.append(result)
+        if enough(result):
+            raise _EnoughError
+
     command = (sys.executable, "-m", "tests.mutants.serve", name, "--port", "{port}")
     async with started(command, start_s=START_S) as target:
         try:
             await reset(target)
-            runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=results.append)
+            runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=take)
             await runner.run(choose(cases, profile_called(PROFILE), target.info))
+        except _EnoughError:
+            pass
         except TargetGoneError as error:
             return tuple(results), str(error)
     return tuple(results), ""
 
 
-async def examine(mutant: Mutant, cases: Sequence[Case]) -> Finding:
-    """Runs cases against a mutant."""
-    results, gone = await run_cases(mutant.name, cases)
+class _EnoughError(Exception):
+    """What was to be found is found."""
+
+
+async def examine(mutant: Mutant, cases: Sequence[Case], *, until_caught: bool = False) -> Finding:
+    """Runs cases against a mutant.
+
+    Args:
+        mutant: the mutant.
+        cases: the cases.
+        until_caught: the first that catches it is enough.
+    """
+    enough = (lambda result: _catches(result, mutant)) if until_caught else (lambda _: False)
+    results, gone = await run_cases(mutant.name, cases, enough)
     return Finding(mutant, results, gone)
 
 
@@ -135,6 +174,7 @@ async def examine_all(
     cases_of: Callable[[Mutant], Sequence[Case]],
     *,
     at_once: int = MUTANTS_AT_ONCE,
+    until_caught: bool = False,
     report: Callable[[Finding], None] = lambda _: None,
 ) -> list[Finding]:
     """Runs each mutant against its cases, some mutants at a time."""
@@ -142,7 +182,7 @@ async def examine_all(
 
     async def one(mutant: Mutant) -> Finding:
         async with slots:
-            finding = await examine(mutant, cases_of(mutant))
+            finding = await examine(mutant, cases_of(mutant), until_caught=until_caught)
             report(finding)
             return finding
 
@@ -152,20 +192,31 @@ async def examine_all(
 # --- as a command ------------------------------------------------------------------------------------------------
 
 
-def table(findings: Sequence[Finding], *, markdown: bool) -> str:
+def table(findings: Sequence[Finding]) -> str:
     """A row for each mutant: how many cases of each file of the suite have found it."""
+    return "\n".join(
+        f"{finding.mutant.name:50} {'caught' if finding.caught else 'NOT CAUGHT':10} {_finders(finding)}"
+        for finding in findings
+    )
+
+
+def page(findings: Sequence[Finding]) -> str:
+    """The same in Markdown, the mutants of each file under a heading."""
     lines = []
-    for finding in findings:
-        files = Counter(result.case.partition("/")[0] for result in finding.failed)
-        counts = ", ".join(f"{file} {count}" for file, count in sorted(files.items()))
-        verdict = "caught" if finding.caught else "NOT CAUGHT"
-        breaks = " ".join(finding.mutant.violates)
-        if markdown:
-            lines.append(f"| `{finding.mutant.name}` | {finding.mutant.about} | {breaks} | {verdict} | {counts} |")
-        else:
-            lines.append(f"{finding.mutant.name:50} {verdict:10} {counts}")
-    head = ["| mutant | fault | breaks | verdict | cases that find it |", "|---|---|---|---|---|"] if markdown else []
-    return "\n".join([*head, *lines])
+    for file in FILES:
+        found = [finding for finding in findings if finding.mutant.patch.__module__ == file.__name__]
+        if found:
+            about = (file.__doc__ or "").partition("\n")[0].rstrip(".")
+            lines += ["", f"## {about}", "", "| mutant | fault | breaks | cases that find it |", "|---|---|---|---|"]
+        for finding in found:
+            mutant, finders = finding.mutant, _finders(finding) if finding.caught else "none"
+            lines.append(f"| `{mutant.name}` | {mutant.about} | {' '.join(mutant.violates)} | {finders} |")
+    return "\n".join(lines)
+
+
+def _finders(finding: Finding) -> str:
+    files = Counter(result.case.partition("/")[0] for result in finding.failed)
+    return ", ".join(f"{file} {count}" for file, count in sorted(files.items()))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -174,6 +225,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", help="mutants, or patterns of their names; all if none is given")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--about", action="store_true", help="only the cases that verify what a mutant breaks")
+    parser.add_argument(
+        "--until-caught", action="store_true", help="end a mutant's run with the first case that catches it"
+    )
     parser.add_argument("--at-once", type=int, default=MUTANTS_AT_ONCE, help="mutants at the same time")
     given = parser.parse_args(arguments)
     patterns = given.names or ["*"]
@@ -191,10 +245,11 @@ def main(arguments: Sequence[str]) -> int:
             chosen,
             (lambda mutant: cases_about(mutant, cases)) if given.about else (lambda _: cases),
             at_once=given.at_once,
+            until_caught=given.until_caught,
             report=told,
         )
     )
-    print(table(findings, markdown=given.markdown))
+    print(page(findings) if given.markdown else table(findings))
     wrong = sum(bool(finding.wrong()) for finding in findings)
     print(f"{len(findings)} mutants, {wrong} with something to be said against them", file=sys.stderr)
     return 1 if wrong else 0

@@ -21,7 +21,8 @@ class Mutant:
         about: the fault, in one sentence.
         violates: the requirements that it breaks.
         patch: brings it about in this process.
-        also: cases that fail too although they verify none of these, by name or pattern, and why.
+        also: cases that fail too although they verify none of these, by name or pattern, and why. `*` stands in it for
+            faults in what most cases only make use of.
     """
 
     name: str
@@ -38,7 +39,13 @@ MUTANTS: dict[str, Mutant] = {}
 def mutant(
     *, violates: Sequence[str], also: Mapping[str, str] | None = None
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Registers a mutant: the function brings the fault about, its docstring says what it is."""
+    """Registers a mutant: the function brings the fault about, its docstring says what it is.
+
+    Args:
+        violates: the requirements that it breaks.
+        also: reasons by names or patterns of cases, several of them separated by spaces.
+    """
+    patterns = {pattern: reason for key, reason in (also or {}).items() for pattern in key.split()}
 
     def register(patch: Callable[[], None]) -> Callable[[], None]:
         name = patch.__name__
@@ -47,7 +54,7 @@ def mutant(
         about = inspect.getdoc(patch)
         if not about or not violates:
             raise ValueError(f"mutant {name}: says not what it does, or not what it breaks")
-        MUTANTS[name] = Mutant(name, about, tuple(violates), patch, dict(also or {}))
+        MUTANTS[name] = Mutant(name, about, tuple(violates), patch, patterns)
         return patch
 
     return register

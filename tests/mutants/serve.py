@@ -31,7 +31,8 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(f"no mutant is called {given.name!r}; there are {', '.join(sorted(MUTANTS))}")
     if given.name != UNMUTATED:
         MUTANTS[given.name].patch()
-    sys.argv = ["asynclm", "serve", "--engine", "scripted", "--port", str(given.port), "--tools", str(TOOLS)]
+    where = ("--port", str(given.port), "--tools", str(TOOLS), "--drain-seconds", "0")
+    sys.argv = ["asynclm", "serve", "--engine", "scripted", *where]
     asynclm()
 
 

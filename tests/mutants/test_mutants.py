@@ -30,7 +30,7 @@ QUICK = tuple(
 def findings() -> dict[str, Finding]:
     """What the cases find that verify what each of the quick mutants breaks."""
     cases = read_suite()
-    found = asyncio.run(examine_all(QUICK, lambda mutant: cases_about(mutant, cases)))
+    found = asyncio.run(examine_all(QUICK, lambda mutant: cases_about(mutant, cases), until_caught=True))
     return {finding.mutant.name: finding for finding in found}
 
 

@@ -185,8 +185,13 @@ class Answers:
         self._last = max(self._last, client_seq)
         return getattr(event, kind) if right else None
 
-    def finished(self) -> None:
-        """Everything that took effect was answered; what came after the end needs no answer [WIRE-040]."""
+    def finished(self, reason: int) -> None:
+        """Everything that took effect was answered; what came after the end needs no answer [WIRE-040].
+
+        A session that the client has finished shows that all that was sent before `Finish` took effect [WIRE-031].
+        """
+        if reason == types_pb2.FINISH_REASON_FINISHED_BY_CLIENT:
+            self._last = max(self._last, min((number for number, _ in self._facts.asked("finish")), default=0))
         for kind, requirement in (("interrupt", "INT-020"), ("cancel_call", "CALL-070")):
             left = [n for n, _ in self._facts.asked(kind) if n <= self._last and n not in self._answered]
             self._require(not left, requirement, f"client events {left}, {kind}, were never answered")

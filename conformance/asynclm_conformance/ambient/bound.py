@@ -37,7 +37,7 @@ def _ids(binding: types_pb2.Binding, found: Violations) -> None:
     require(binding.eos_ids, "BIND-005", "no id ends the sequence")
     require(ids.isdisjoint(binding.eos_ids), "BIND-002", f"of {sorted(ids)} some end the sequence: {binding.eos_ids}")
     digest = binding.tokenizer_fingerprint
-    require(not digest or _FINGERPRINT.fullmatch(digest), "BIND-007", f"the tokenizer's fingerprint is {digest!r}")
+    require(_FINGERPRINT.fullmatch(digest), "BIND-007", f"the tokenizer's fingerprint is {digest!r}")
     known = BINDINGS.get(binding.name)
     if known is not None:
         spelled = {_WORDS.get(token.control): token.spelling for token in binding.tokens}

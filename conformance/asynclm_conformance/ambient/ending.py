@@ -46,8 +46,8 @@ class Ending:
         require(usage.prompt_tokens == self._facts.started.prompt_tokens, "SES-095", "prompt_tokens differs")
         cached = 0 <= usage.cached_tokens <= usage.prompt_tokens
         require(cached, "SES-095", f"cached {usage.cached_tokens} of {usage.prompt_tokens}")
+        self._answers.finished(body.reason)
         self._bill(body)
-        self._answers.finished()
         early = list(self._calls.early)
         require(not early, "INT-022", f"accepted results of {early}, which no call registered")
         self._life.ledger(list(body.calls))

@@ -148,3 +148,10 @@ def message_name(kind: str) -> str:
 def member(enum: Any, number: int) -> str:
     """An enum value for messages: its name, or the number where this revision has none."""
     return str(enum.Name(number)) if number in enum.values() else str(number)
+
+
+def frame_parts(committed: session_pb2.InterruptCommitted) -> tuple[str, str]:
+    """What stands before and behind the `[HEAD]` of an interrupt: its source, a status that is not ok; its payload."""
+    status = member(types_pb2.Status, committed.status).removeprefix("STATUS_").lower()
+    source = committed.source
+    return (source if status in ("ok", "unspecified") else f"{source}:{status}"), committed.payload

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm_conformance.ambient.books import Calls
-from asynclm_conformance.ambient.report import Event, Facts, Violations, member
+from asynclm_conformance.ambient.report import Event, Facts, Violations, frame_parts, member
 from asynclm_conformance.ambient.scores import scores
 
 CALL = types_pb2.CONTROL_TOKEN_CALL
@@ -110,9 +110,8 @@ class TokenStream:
         head = list(body.ids).index(self._id_of(HEAD) or 0)
         parts = (body.ids[1:head], body.ids[head + 1 : -1])
         said = tuple(bytes(part).decode("utf-8", "replace") for part in parts if max(part, default=0) < 256)
-        status = member(types_pb2.Status, body.status).removeprefix("STATUS_").lower()
-        source = body.source if status in ("ok", "unspecified") else f"{body.source}:{status}"
-        self._require(said == (source, body.payload), "CML-054", f"the frame says {said}, not {(source, body.payload)}")
+        wanted = frame_parts(body)
+        self._require(said == wanted, "CML-054", f"the frame says {said}, not {wanted}")
 
     def _id_of(self, control: int) -> int | None:
         return next((token_id for token_id, bound in self._controls.items() if bound == control), None)

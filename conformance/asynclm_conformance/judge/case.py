@@ -8,8 +8,9 @@ from asynclm.conformance.v1 import results_pb2
 from asynclm.v1 import control_pb2
 from asynclm_conformance import ambient
 from asynclm_conformance.cases.model import Case
+from asynclm_conformance.judge.events import describe
 from asynclm_conformance.judge.matching import fault_difference
-from asynclm_conformance.judge.published import published_difference
+from asynclm_conformance.judge.published import published_differences
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import Mismatch, trace_mismatch
 from asynclm_conformance.play.faults import OK
@@ -46,6 +47,18 @@ def _session(case: Case, session: PlayedSession, *, broken_off: bool) -> Iterato
         mismatch = script_mismatch(session.case.pieces, session.units, stream.events, stops=stops)
         if mismatch is not None:
             yield _failure(mismatch, name, default)
+    for event in stream.events:
+        want, got = session.frames.get(event.sequence), len(event.interrupt_committed.ids)
+        if want is not None and want != got:
+            message = "the frame has not the ids of its parts, each encoded on its own"
+            yield results_pb2.Failure(
+                requirement="CML-054",
+                message=message,
+                want=f"{want} ids",
+                got=f"{got} in {describe(event)}",
+                session=name,
+                sequence=event.sequence,
+            )
     for sequence, message in stream.replay_faults:
         yield results_pb2.Failure(
             requirement="WIRE-092" if sequence else "WIRE-091", message=message, session=name, sequence=sequence
@@ -58,12 +71,13 @@ def _session(case: Case, session: PlayedSession, *, broken_off: bool) -> Iterato
 
 
 def _published(info: control_pb2.GetServerInfoResponse, session: PlayedSession) -> Iterator[results_pb2.Failure]:
-    first = session.stream.events[0]
-    wrong = published_difference(info, first.started) if first.HasField("started") else None
-    if wrong is not None:
-        message, want, got = wrong
-        name = session.case.name
-        yield results_pb2.Failure(requirement="BIND-005", message=message, want=want, got=got, session=name, sequence=1)
+    first, name = session.stream.events[0], session.case.name
+    if not first.HasField("started"):
+        return
+    for requirement, (message, want, got) in published_differences(info, first.started):
+        yield results_pb2.Failure(
+            requirement=requirement, message=message, want=want, got=got, session=name, sequence=1
+        )
 
 
 def _ending(session: PlayedSession, name: str) -> Iterator[results_pb2.Failure]:

@@ -38,7 +38,7 @@ def wanted(expectation: Expectation) -> str:
         parts.append(f"after line {entry.after}")
     if entry.HasField("at_ms"):
         parts.append(f"at {entry.at_ms} ms")
-    for name in ("json", "json_has", "contains"):
+    for name in ("json", "json_has", "contains", "lacks"):
         values = getattr(entry, name)
         if values:
             parts.append(f"{name} {json.dumps({key: _plain(value) for key, value in values.items()})}")
@@ -70,6 +70,10 @@ def event_difference(event: session_pb2.ServerEvent, expectation: Expectation) -
     for name, text in entry.contains.items():
         if text not in _text(body, name):
             return f"{kind}.{name}", f"a text with {text!r}", _text(body, name)[:500]
+    for name, texts in entry.lacks.items():
+        for text in _plain(texts):
+            if text in _text(body, name):
+                return f"{kind}.{name}", f"a text without {text!r}", _text(body, name)[:500]
     return None
 
 

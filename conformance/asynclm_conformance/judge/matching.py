@@ -41,6 +41,20 @@ def difference(given: Any, actual: Any, where: str) -> Difference | None:
     return None if _same(given, actual) else (where, _shown(given), _shown(actual))
 
 
+def order_difference(lists: Mapping[str, list[Any]], actual: Mapping[str, Any], where: str) -> Difference | None:
+    """The first list that lacks an element that is given, behind those given before it; others may stand between."""
+    for name, elements in lists.items():
+        rest = iter(actual.get(name) or [])
+        for number, given in enumerate(elements):
+            if not any(difference(given, found, where) is None for found in rest):
+                return (
+                    f"{where}.{name}",
+                    f"{_shown(given)} behind {_shown(elements[:number])}",
+                    _shown(actual.get(name)),
+                )
+    return None
+
+
 def _same(given: Any, actual: Any) -> bool:
     """Whether two scalars are equal; 64-bit integers are strings in the JSON mapping."""
     if isinstance(given, bool) or isinstance(actual, bool):

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.judge.matching import Difference, difference
 
 
-def published_difference(info: control_pb2.GetServerInfoResponse, started: session_pb2.Started) -> Difference | None:
-    """Where the binding of `Started` is not the one in `GetServerInfo` [BIND-005].
+def published_differences(
+    info: control_pb2.GetServerInfoResponse, started: session_pb2.Started
+) -> Iterator[tuple[str, Difference]]:
+    """Where `Started` is not what `GetServerInfo` says, each with the requirement.
 
     A session on a script may have the binding of any model: what it is called is the server's affair.
     """
+    wrong = _binding(info, started)
+    if wrong is not None:
+        yield "BIND-005", wrong
+    for name in ("grammar_hash", "emulated", "unit"):
+        published, told = getattr(info, name), getattr(started, name)
+        if published != told:
+            yield "WIRE-110", (f"GetServerInfo.{name}", f"{told!r}, as in Started", f"{published!r}")
+    own = {tool.name for tool in started.tools if not tool.client_owned}
+    unlisted = sorted(own - {tool.name for tool in info.tools})
+    if unlisted:
+        yield "WIRE-110", ("GetServerInfo.tools", f"{unlisted}, which sessions are offered", "none of these")
+
+
+def _binding(info: control_pb2.GetServerInfoResponse, started: session_pb2.Started) -> Difference | None:
+    """The binding is that of one of the server's models [BIND-005]."""
     named = [model for model in info.models if model.name == started.model] or list(info.models)
     if any(model.binding == started.binding for model in named):
         return None

@@ -11,10 +11,11 @@ import grpc
 
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm.v1 import control_pb2, session_pb2, types_pb2
+from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
 from asynclm_conformance.judge.events import describe, meets
-from asynclm_conformance.judge.matching import Difference, difference, fault_difference
+from asynclm_conformance.judge.matching import Difference, difference, fault_difference, order_difference
 from asynclm_conformance.play import rpcs
 from asynclm_conformance.play.defaults import start_of
 from asynclm_conformance.play.faults import PlayError, RpcStatus, status_of
@@ -24,6 +25,9 @@ from asynclm_conformance.play.target import Target
 
 _SPARE = 64
 """Credit beyond the script that `rest` grants: for the ends of sequence that an exhausted script samples."""
+
+CONTROL_TOKENS_OF_A_FRAME = 3
+"""`[INTR]`, `[HEAD]`, `[END]`."""
 
 _WAITING = (types_pb2.STATE_TRAPPED, types_pb2.STATE_DRAINING, types_pb2.STATE_IDLE)
 """States that nothing ends but an event."""
@@ -41,6 +45,8 @@ class PlayedSession:
         units: of each piece of its script, in order.
         opened: whether Start was sent.
         cut: how many events had come when the case's steps were over; the trace is about those.
+        frames: how many ids each interrupt that was committed has to have, by the event's number; bytes have none
+            here, since they are read.
     """
 
     case: SessionCase
@@ -50,6 +56,7 @@ class PlayedSession:
     granted: int = 0
     opened: bool = False
     cut: int = 0
+    frames: dict[int, int] = field(default_factory=dict)
 
     def through(self, line: int) -> int:
         """The units that the script takes up to a line, this line included."""
@@ -111,6 +118,7 @@ class Player:
             self._step = 0
             for session in self.play.sessions.values():
                 await self._end(session)
+                await self._measure(session)
         except PlayError as error:
             self._fail(error.message, want=error.want, got=error.got, timed_out=error.timed_out)
         finally:
@@ -160,6 +168,26 @@ class Player:
         counts = zip(pieces, answer.ids_per_step, strict=True)
         session.units = tuple(0 if piece.masked else count for piece, count in counts)
         return f"script:{session.script_id}" + ("+weights" if session.case.spec.weights else "")
+
+    async def _measure(self, session: PlayedSession) -> None:
+        """Asks how many ids the parts of each frame have on their own [CML-054]: as many as they have in a script."""
+        events = session.stream.events
+        started = events[0].started if events else session_pb2.Started()
+        committed = [event for event in events if event.HasField("interrupt_committed")]
+        if not session.script_id or not committed or not started.binding.eos_ids or started.binding.name == "bytes":
+            return
+        parts = [
+            (event.sequence, text) for event in committed for text in frame_parts(event.interrupt_committed) if text
+        ]
+        steps = [scripted_model_pb2.ScriptStep(text=text) for _, text in parts]
+        request = scripted_model_pb2.LoadScriptRequest(id="frames", steps=steps)
+        try:
+            answer = await self._target.scripts.LoadScript(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError:
+            return  # longer than a script may be
+        session.frames = {event.sequence: CONTROL_TOKENS_OF_A_FRAME for event in committed}
+        for (sequence, _), count in zip(parts, answer.ids_per_step, strict=True):
+            session.frames[sequence] += count
 
     async def _settle(self, session: PlayedSession) -> None:
         """Everything that the session was given has taken effect, or its stream has ended."""
@@ -316,14 +344,17 @@ class Player:
         where = f"{self._case.name}, step {self._step}"
         request = rpcs.request_of(rpc, places, where)
         given = rpcs.response_given(rpc, places, where)
+        in_order = rpcs.order_given(rpc, places, where)
 
         async def once() -> Difference | None:
-            status, response = await rpcs.call(self._target.channel, rpc, request, self._log, self._patience_s)
+            ask = rpcs.pages if in_order else rpcs.call
+            status, response = await ask(self._target.channel, rpc, request, self._log, self._patience_s)
             if rpc.HasField("fails"):
                 return fault_difference(rpc.fails, status)
             if status.code != "OK" or response is None:
                 return f"{rpc.method} failed", "OK", str(status)
-            return difference(given, to_dict(response), rpc.method)
+            answer = to_dict(response)
+            return difference(given, answer, rpc.method) or order_difference(in_order, answer, rpc.method)
 
         wrong = await (self._until_none(once) if rpc.eventually else once())
         if wrong is not None:

@@ -26,6 +26,9 @@ from asynclm_conformance.play.log import WireLog
 KNOWN = (scripted_model_pb2, control_pb2, executor_pb2, inference_pb2, health_pb2, reflection_pb2)
 """The files whose services a case can call; importing them is what makes them known."""
 
+MOST_PAGES = 10_000
+"""Pages after which a list is taken to have no end."""
+
 _PLACE = re.compile(r"\$\{([a-z0-9_.-]+)\}")
 
 
@@ -61,6 +64,37 @@ def response_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) ->
     """What the response has to have, by proto names, enum values in full."""
     method = method_of(rpc.method)
     return canonical(_filled(json_format.MessageToDict(rpc.response), places, where), method.output_type, where)
+
+
+def order_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> dict[str, list[Any]]:
+    """The elements that lists of a paged response have to have in this order."""
+    method = method_of(rpc.method)
+    lists: dict[str, list[Any]] = canonical(
+        _filled(json_format.MessageToDict(rpc.in_order), places, where), method.output_type, where
+    )
+    return lists
+
+
+async def pages(
+    channel: grpc.aio.Channel, rpc: suite_pb2.Rpc, request: Message, log: WireLog, patience_s: float
+) -> tuple[RpcStatus, Message | None]:
+    """Calls the rpc for all its pages; the response has their lists one behind the other."""
+    whole: Any = None
+    request = type(request).FromString(request.SerializeToString())
+    for _ in range(MOST_PAGES):
+        status, page = await call(channel, rpc, request, log, patience_s)
+        answer: Any = page
+        if status.code != "OK" or answer is None:
+            return status, None
+        token = answer.next_page_token
+        if whole is None:
+            whole = answer
+        else:
+            whole.MergeFrom(answer)
+        if not token:
+            return OK, whole
+        request.page_token = token  # type: ignore[attr-defined]
+    return RpcStatus("RESOURCE_EXHAUSTED", f"the list goes on after {MOST_PAGES} pages"), None
 
 
 async def call(

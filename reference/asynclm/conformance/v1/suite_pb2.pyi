@@ -506,12 +506,34 @@ class TraceEntry(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LacksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.ListValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.ListValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     AFTER_FIELD_NUMBER: _builtins.int
     AT_MS_FIELD_NUMBER: _builtins.int
     BECAUSE_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
     JSON_HAS_FIELD_NUMBER: _builtins.int
     CONTAINS_FIELD_NUMBER: _builtins.int
+    LACKS_FIELD_NUMBER: _builtins.int
     STARTED_FIELD_NUMBER: _builtins.int
     CALL_EMITTED_FIELD_NUMBER: _builtins.int
     CALL_DISPATCHED_FIELD_NUMBER: _builtins.int
@@ -545,6 +567,10 @@ class TraceEntry(_message.Message):
     @_builtins.property
     def contains(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Fields of the event, and texts that they contain."""
+
+    @_builtins.property
+    def lacks(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.ListValue]:
+        """Fields of the event, and texts that they do not contain, each a list."""
 
     @_builtins.property
     def started(self) -> _session_pb2.Started: ...
@@ -587,6 +613,7 @@ class TraceEntry(_message.Message):
         json: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
         json_has: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
         contains: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        lacks: _abc.Mapping[_builtins.str, _struct_pb2.ListValue] | None = ...,
         started: _session_pb2.Started | None = ...,
         call_emitted: _session_pb2.CallEmitted | None = ...,
         call_dispatched: _session_pb2.CallDispatched | None = ...,
@@ -606,7 +633,7 @@ class TraceEntry(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_at_ms", b"_at_ms", "after", b"after", "at_ms", b"at_ms", "call_cancel_requested", b"call_cancel_requested", "call_dispatched", b"call_dispatched", "call_emitted", b"call_emitted", "call_settled", b"call_settled", "cancel_outcome", b"cancel_outcome", "event", b"event", "finished", b"finished", "interrupt_accepted", b"interrupt_accepted", "interrupt_committed", b"interrupt_committed", "interrupt_rejected", b"interrupt_rejected", "notice", b"notice", "resumed", b"resumed", "started", b"started", "state_changed", b"state_changed", "tokens", b"tokens", "trap_entered", b"trap_entered", "trap_exited", b"trap_exited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_at_ms", b"_at_ms", "after", b"after", "at_ms", b"at_ms", "because", b"because", "call_cancel_requested", b"call_cancel_requested", "call_dispatched", b"call_dispatched", "call_emitted", b"call_emitted", "call_settled", b"call_settled", "cancel_outcome", b"cancel_outcome", "contains", b"contains", "event", b"event", "finished", b"finished", "interrupt_accepted", b"interrupt_accepted", "interrupt_committed", b"interrupt_committed", "interrupt_rejected", b"interrupt_rejected", "json", b"json", "json_has", b"json_has", "notice", b"notice", "resumed", b"resumed", "started", b"started", "state_changed", b"state_changed", "tokens", b"tokens", "trap_entered", b"trap_entered", "trap_exited", b"trap_exited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_at_ms", b"_at_ms", "after", b"after", "at_ms", b"at_ms", "because", b"because", "call_cancel_requested", b"call_cancel_requested", "call_dispatched", b"call_dispatched", "call_emitted", b"call_emitted", "call_settled", b"call_settled", "cancel_outcome", b"cancel_outcome", "contains", b"contains", "event", b"event", "finished", b"finished", "interrupt_accepted", b"interrupt_accepted", "interrupt_committed", b"interrupt_committed", "interrupt_rejected", b"interrupt_rejected", "json", b"json", "json_has", b"json_has", "lacks", b"lacks", "notice", b"notice", "resumed", b"resumed", "started", b"started", "state_changed", b"state_changed", "tokens", b"tokens", "trap_entered", b"trap_entered", "trap_exited", b"trap_exited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
     _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
@@ -884,6 +911,7 @@ class Rpc(_message.Message):
     FAILS_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     EVENTUALLY_FIELD_NUMBER: _builtins.int
+    IN_ORDER_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """`asynclm.v1.Control/GetSession`."""
     eventually: _builtins.bool
@@ -902,6 +930,10 @@ class Rpc(_message.Message):
     def response(self) -> _struct_pb2.Struct:
         """What the response has, at least; of a stream, its last message."""
 
+    @_builtins.property
+    def in_order(self) -> _struct_pb2.Struct:
+        """Lists of a response in pages: elements that they have in this order, on whatever pages, others between them."""
+
     def __init__(
         self,
         *,
@@ -910,10 +942,11 @@ class Rpc(_message.Message):
         fails: Global___Fault | None = ...,
         response: _struct_pb2.Struct | None = ...,
         eventually: _builtins.bool = ...,
+        in_order: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fails", b"fails", "request", b"request", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fails", b"fails", "in_order", b"in_order", "request", b"request", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eventually", b"eventually", "fails", b"fails", "method", b"method", "request", b"request", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eventually", b"eventually", "fails", b"fails", "in_order", b"in_order", "method", b"method", "request", b"request", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

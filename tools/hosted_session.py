@@ -40,7 +40,7 @@ QUESTION = "Find a flight from Oslo to Turin on Friday and hold a window seat on
 LATER = "An aisle seat is fine, too."
 INTRODUCTION = """\
 Recorded by `python tools/hosted_session.py`, and compared with a run in every test: the real server, adapter and client
-on `asynclm mock-openai`, with `delivery="lazy"`. The seat is held by a future, so that the flight's number need not reach
+on `asynclm mock-openai`, with `delivery="lazy"`. The seat is held by a future: the flight's number need not reach
 the model first; all three results come in one request; then a person interrupts the answer."""
 CUE = " so"
 """Behind this word the person speaks, and the model goes on only in the next request."""

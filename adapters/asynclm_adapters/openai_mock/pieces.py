@@ -27,6 +27,25 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A tool call, or more of its arguments, that goes out as one chunk.
+
+    Attributes:
+        index: which call of the reply it is, from 0.
+        id: the call's id; only in its first chunk, and so is its name.
+        name: the function.
+        arguments: JSON text, or the next part of it.
+        tokens: how many tokens the chunk is; None: the server's tokenizer counts name and arguments.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The reply ends here."""
 
@@ -77,7 +96,7 @@ class IgnoreStop:
     """From here on stop sequences of the request are not honoured."""
 
 
-Piece: TypeAlias = Delta | Finish | Failure | Drop | Stall | Raw | EmptyChoices | IgnoreStop
+Piece: TypeAlias = Delta | CallDelta | Finish | Failure | Drop | Stall | Raw | EmptyChoices | IgnoreStop
 
 
 class Model(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from asynclm_adapters.openai_mock.clock import Clock
-from asynclm_adapters.openai_mock.messages import Message
+from asynclm_adapters.openai_mock.messages import Message, ToolCall
 
 MAX_RECORDS = 10_000
 """The oldest are forgotten."""
@@ -32,6 +32,7 @@ class RequestRecord:
         first_token_s: from the request to its first delta; None: there was none.
         tokens: tokens of the reply that were sent.
         text: the text that was sent.
+        tool_calls: the tool calls that were sent, whole or in part.
         finish_reason: how the reply ended; None: it did not.
         closed_early: the client went before the end.
         dropped: the server cut the connection, as the model asked.
@@ -51,10 +52,19 @@ class RequestRecord:
     first_token_s: float | None = None
     tokens: int = 0
     text: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
     finish_reason: str | None = None
     closed_early: bool = False
     dropped: bool = False
     open: bool = True
+
+    def add_call(self, index: int, call_id: str | None, name: str | None, arguments: str) -> None:
+        """A part of a tool call was sent; one whose index is new begins a call."""
+        if index == len(self.tool_calls):
+            self.tool_calls.append(ToolCall(call_id or "", name or "", arguments))
+        else:
+            begun = self.tool_calls[index]
+            self.tool_calls[index] = replace(begun, arguments=begun.arguments + arguments)
 
     def to_json(self) -> dict[str, Any]:
         """The record as `GET /admin/requests` shows it."""

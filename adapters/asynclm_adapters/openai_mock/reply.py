@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from asynclm_adapters.openai_mock.clock import Clock
 from asynclm_adapters.openai_mock.pieces import (
+    CallDelta,
     Delta,
     Drop,
     EmptyChoices,
@@ -21,7 +22,7 @@ from asynclm_adapters.openai_mock.request import ChatRequest
 from asynclm_adapters.openai_mock.stops import StopFilter
 from asynclm_adapters.openai_mock.tokens import Tokenizer
 
-Sent: TypeAlias = Delta | Finish | Failure | Drop | Stall | Raw | EmptyChoices
+Sent: TypeAlias = Delta | CallDelta | Finish | Failure | Drop | Stall | Raw | EmptyChoices
 
 
 class Pace:
@@ -73,6 +74,8 @@ class Reply:
         """What is sent for a piece, once it is due."""
         if isinstance(piece, Delta):
             return await self._delta(piece)
+        if isinstance(piece, CallDelta):
+            return await self._call_delta(piece)
         if isinstance(piece, Finish):
             return self._end(piece)
         if isinstance(piece, IgnoreStop):
@@ -83,13 +86,27 @@ class Reply:
     async def _delta(self, delta: Delta) -> list[Sent]:
         """One delta: not at all where it does not fit into the limit, up to a stop sequence where there is one."""
         tokens = delta.tokens if delta.tokens is not None else len(self._tokenizer.split(delta.text))
-        if self._limit is not None and self.tokens + tokens > self._limit:
+        if not await self._fits(tokens):
             return self._end(Finish("length"))
-        await self._pace.wait(tokens)
-        self.tokens += tokens
         passed, stopped = self._stops.feed(delta.text)
         sent: list[Sent] = [Delta(passed, tokens)] if passed or not delta.text else []
         return [*sent, Finish("stop")] if stopped else sent
+
+    async def _call_delta(self, delta: CallDelta) -> list[Sent]:
+        """A part of a tool call, which no stop sequence is looked for in."""
+        text = (delta.name or "") + delta.arguments
+        tokens = delta.tokens if delta.tokens is not None else len(self._tokenizer.split(text))
+        if not await self._fits(tokens):
+            return self._end(Finish("length"))
+        return [*self._held(), delta]
+
+    async def _fits(self, tokens: int) -> bool:
+        """Waits until so many more tokens are due, if the limit has room for them."""
+        if self._limit is not None and self.tokens + tokens > self._limit:
+            return False
+        await self._pace.wait(tokens)
+        self.tokens += tokens
+        return True
 
     def _end(self, finish: Finish) -> list[Sent]:
         return [*self._held(), finish]
@@ -101,4 +118,4 @@ class Reply:
 
 def _did_not_fit(piece: Piece, sent: Sent) -> bool:
     """Whether the reply ended for want of room for a delta: it has not happened, and the model is not asked on."""
-    return isinstance(piece, Delta) and sent == Finish("length")
+    return isinstance(piece, (Delta, CallDelta)) and sent == Finish("length")

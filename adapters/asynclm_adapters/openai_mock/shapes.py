@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from asynclm_adapters.openai_mock.messages import ToolCall
 
 FINGERPRINT = "fp_asynclm_mock"
 DONE = b"data: [DONE]\n\n"
@@ -59,6 +61,13 @@ class Completion:
         """A chunk of text."""
         return self._delta({"content": text})
 
+    def call_delta(self, index: int, call_id: str | None, name: str | None, arguments: str) -> bytes:
+        """A chunk of a tool call; id, type and name are in its first one."""
+        call: dict[str, Any] = {"index": index, "function": {"arguments": arguments}}
+        if call_id is not None:
+            call |= {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        return self._delta({"tool_calls": [call]})
+
     def finish(self, reason: str) -> bytes:
         """The chunk that says how it ended."""
         return self._delta({}, reason)
@@ -67,9 +76,18 @@ class Completion:
         """A chunk without choices; the one of usage, if that is given."""
         return self._chunk([], usage)
 
-    def whole(self, text: str, reason: str, usage: Usage, *, empty_choices: bool) -> dict[str, Any]:
+    def whole(
+        self, text: str, reason: str, usage: Usage, *, empty_choices: bool, tool_calls: Sequence[ToolCall] = ()
+    ) -> dict[str, Any]:
         """The reply in one object."""
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+        if tool_calls:
+            functions = [{"name": call.name, "arguments": call.arguments} for call in tool_calls]
+            message["content"] = text or None
+            message["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": function}
+                for call, function in zip(tool_calls, functions, strict=True)
+            ]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
         choices = [] if empty_choices else [choice]
         return self._object("chat.completion", choices) | {"usage": usage.to_json()}

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from asynclm_adapters.openai_mock.clock import Clock
 from asynclm_adapters.openai_mock.errors import ApiError, failure, retry_headers
-from asynclm_adapters.openai_mock.pieces import Delta, Drop, EmptyChoices, Failure, Finish, Raw, Stall
+from asynclm_adapters.openai_mock.pieces import CallDelta, Delta, Drop, EmptyChoices, Failure, Finish, Raw, Stall
 from asynclm_adapters.openai_mock.records import RequestRecord
 from asynclm_adapters.openai_mock.reply import Reply, Sent
 from asynclm_adapters.openai_mock.shapes import DONE, Completion, Usage, event
@@ -60,7 +60,9 @@ class Writer:
         self._record.status = 200
         if raw is not None:
             return web.Response(text=raw, content_type="application/json", headers=self._headers)
-        body = completion.whole(self._record.text, reason, self._usage(), empty_choices=empty)
+        body = completion.whole(
+            self._record.text, reason, self._usage(), empty_choices=empty, tool_calls=self._record.tool_calls
+        )
         return web.json_response(body, headers=self._headers)
 
     async def _send(self, item: Sent, completion: Completion, sent: AsyncGenerator[Sent, None]) -> None:
@@ -72,9 +74,11 @@ class Writer:
             await response.write(self._bytes(item, completion))
         await self._note(item, sent)
 
-    def _bytes(self, item: Delta | Finish | Failure | Raw | EmptyChoices, completion: Completion) -> bytes:
+    def _bytes(self, item: Delta | CallDelta | Finish | Failure | Raw | EmptyChoices, completion: Completion) -> bytes:
         if isinstance(item, Delta):
             return completion.delta(item.text)
+        if isinstance(item, CallDelta):
+            return completion.call_delta(item.index, item.id, item.name, item.arguments)
         if isinstance(item, Failure):
             return event(self._error(item).body)
         if isinstance(item, Raw):
@@ -88,8 +92,11 @@ class Writer:
         """Writes down what has happened, and lets the faults happen that have no bytes."""
         record = self._record
         record.tokens = self._reply.tokens
-        if isinstance(item, Delta):
-            record.text += item.text
+        if isinstance(item, (Delta, CallDelta)):
+            if isinstance(item, Delta):
+                record.text += item.text
+            else:
+                record.add_call(item.index, item.id, item.name, item.arguments)
             if record.first_token_s is None:
                 record.first_token_s = self._clock.now() - record.received_s
         elif isinstance(item, Finish):

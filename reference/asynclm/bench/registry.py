@@ -21,6 +21,7 @@ class UnknownBenchmarkError(ValueError):
 BENCHMARKS: Mapping[str, str] = MappingProxyType(
     {
         "decode": "tokens a second at 1, 8 and 16 sequences, against transformers and vLLM on the same weights",
+        "hosted": "tasks on a chat API at GPT-4o's pace: sessions against ordinary tool calling, and against the bound",
         "interrupt": "from an interrupt's arrival to the first token after it, in decode steps, and against vLLM",
         "overhead": "cost of sessions, masks and grammar, in percent of the bare engine's decode rate",
         "parser": "cost of parsing one token: text, bodies and block ends, in both forms",

@@ -10,7 +10,7 @@ import pytest
 from openai import AsyncOpenAI
 from tests.adapters.openai_mock.talking import MESSAGES, Load, open_stream, said
 
-from asynclm_adapters.openai_mock.pieces import Delta, Finish, Piece
+from asynclm_adapters.openai_mock.pieces import CallDelta, Delta, Finish, Piece
 from asynclm_adapters.openai_mock.request import ChatRequest
 from asynclm_adapters.openai_mock.server import MockOpenAI
 
@@ -144,3 +144,50 @@ async def test_a_model_of_ones_own() -> None:
         assert await said(client, "count:3") == ("0 1 2 ", "length")
         assert await said(client, "echo") == ("Hello there", "stop")
         assert [record.tokens for record in mock.log.records] == [30, 2]
+
+
+class Calling:
+    """A model that calls two functions, the first in two chunks."""
+
+    async def reply(self, request: ChatRequest) -> AsyncIterator[Piece]:
+        yield CallDelta(0, "call_1", "look_up", tokens=3)
+        yield CallDelta(0, arguments='{"word":"tide"}', tokens=4)
+        yield CallDelta(1, "call_2", "log", "{}", tokens=2)
+        yield Finish("tool_calls")
+
+
+async def test_tool_calls_stream_as_the_api_streams_them() -> None:
+    async with (
+        MockOpenAI(models={"m": Calling()}) as mock,
+        AsyncOpenAI(base_url=mock.base_url, api_key="any") as client,
+    ):
+        stream = await open_stream(client, "m", stream_options={"include_usage": True})
+        chunks = [chunk async for chunk in stream]
+        parts = [part for chunk in chunks for choice in chunk.choices for part in choice.delta.tool_calls or ()]
+        names = [(part.index, part.id, part.function.name) for part in parts if part.function is not None]
+        assert names == [(0, "call_1", "look_up"), (0, None, None), (1, "call_2", "log")]
+        arguments = [part.function.arguments for part in parts if part.function is not None]
+        assert arguments == ["", '{"word":"tide"}', "{}"]
+        assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "tool_calls"
+        assert chunks[-1].usage is not None
+        assert chunks[-1].usage.completion_tokens == 9
+        (record,) = mock.log.records
+        assert [(call.id, call.arguments) for call in record.tool_calls] == [
+            ("call_1", '{"word":"tide"}'),
+            ("call_2", "{}"),
+        ]
+
+
+async def test_tool_calls_in_one_object_and_with_too_little_room() -> None:
+    async with (
+        MockOpenAI(models={"m": Calling()}) as mock,
+        AsyncOpenAI(base_url=mock.base_url, api_key="any") as client,
+    ):
+        whole = await client.chat.completions.create(model="m", messages=MESSAGES)
+        message = whole.choices[0].message
+        assert message.content is None
+        assert message.tool_calls is not None
+        assert [call.id for call in message.tool_calls] == ["call_1", "call_2"]
+        cut = await client.chat.completions.create(model="m", messages=MESSAGES, max_tokens=7)
+        assert cut.choices[0].finish_reason == "length"
+        assert [call.id for call in cut.choices[0].message.tool_calls or ()] == ["call_1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,6 @@ from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
-from asynclm_conformance.play.faults import TargetGoneError, status_of
 from asynclm_conformance.play.player import Play, Player
 from asynclm_conformance.play.target import Target
 from asynclm_conformance.selection import Choice
@@ -150,12 +148,11 @@ async def reset(target: Target) -> None:
     Raises:
         TargetGoneError: it does not answer.
     """
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=10.0)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise TargetGoneError(f"the target does not answer: {status_of(error)}") from None
+    try:
+        await target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=10.0)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            await target.still_there()
 
 
 def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseResult:

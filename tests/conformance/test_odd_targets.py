@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +123,37 @@ def test_a_target_that_dies_ends_the_run_without_a_footer(command: Command, caps
     assert "without a footer" in error
     assert record.read(Path("results.jsonl")).interrupted
     assert command("report", "results.jsonl") is ExitCode.HARNESS
+
+
+@pytest.mark.slow
+def test_a_run_that_is_broken_off_ends_its_target(command: Command, tmp_path: Path) -> None:
+    target = shlex.join((sys.executable, "-m", "tests.conformance.odd_target", "silent", "--port", "{port}"))
+    words = ("run", "--suite", "one.yaml", "--patience", "600", "--", "sh", "-c", f"echo $$ > pid; exec {target}")
+    with subprocess.Popen(
+        (sys.executable, "-u", "-m", "asynclm_conformance", *words),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as runner:
+        assert runner.stdout is not None
+        for line in runner.stdout:
+            if line.startswith("cases"):
+                break
+        runner.send_signal(signal.SIGTERM)
+        _, error = runner.communicate(timeout=60)
+    assert runner.returncode == ExitCode.HARNESS
+    assert "interrupted: no verdict" in error
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), 0)
+
+
+def test_a_record_that_cannot_be_written_is_told_before_the_run(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for out in (tmp_path, tmp_path / "none" / "results.jsonl"):
+        assert command("run", "--suite", "one.yaml", "--out", str(out), "--", "no-such-program", "{port}") == 2
+        assert "cannot be written" in capsys.readouterr().err
 
 
 def test_files_of_cases_that_are_wrong_are_told_with_their_place(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,14 +82,32 @@ def run_suite(settings: RunSettings, out: TextIO = sys.stdout) -> ExitCode:
         print(f"no case of the profile {settings.profile.name} is selected", file=sys.stderr)
         return ExitCode.NOTHING_SELECTED
     whole = len(chosen) == len(selection.select(cases, settings.profile)) and not settings.suite
+    writer = record.RecordWriter(settings.out)
     try:
-        return asyncio.run(_run(settings, chosen, whole=whole, out=out))
-    except KeyboardInterrupt:
-        print(f"interrupted: no verdict; {settings.out} has what there is, without a footer", file=sys.stderr)
+        return asyncio.run(_run(settings, chosen, writer, whole=whole, out=out))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print(f"interrupted: no verdict; {_left(settings.out, writer)}", file=sys.stderr)
         return ExitCode.HARNESS
 
 
-async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out: TextIO) -> ExitCode:
+def _left(out: Path, writer: record.RecordWriter) -> str:
+    """What there is of a record whose run was broken off."""
+    return f"{out} has what there is, without a footer" if writer.begun else f"{out} was not written"
+
+
+def _end_like_ctrl_c() -> None:
+    """Lets SIGTERM and SIGHUP break off the run as Ctrl-C does, so that a started target is not left behind."""
+    task = asyncio.current_task()
+    assert task is not None, "it is called in a coroutine"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def _run(
+    settings: RunSettings, cases: Sequence[Case], record_writer: record.RecordWriter, *, whole: bool, out: TextIO
+) -> ExitCode:
+    _end_like_ctrl_c()
     console = Console(file=out, highlight=False, soft_wrap=True)
     async with settings.target.opened() as target:
         choices = selection.choose(
@@ -100,9 +119,8 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out
         )
         console.print(text.banner(_header(settings, target, len(cases)), choices_skipped(choices)), markup=False)
         began = time.monotonic()
-        with record.RecordWriter(settings.out) as writer:
+        with record_writer as writer:
             writer.header(_header(settings, target, len(cases)))
-            await reset(target)
             with _progress(console, len(choices)) as tick:
 
                 def report(result: results_pb2.CaseResult) -> None:
@@ -117,11 +135,10 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool, out
                     report=report,
                 )
                 try:
+                    await reset(target)
                     results = await runner.run(choices)
                 except TargetGoneError as error:
-                    raise TargetGoneError(
-                        f"{error}\nno verdict: {settings.out} has what there is, without a footer"
-                    ) from None
+                    raise TargetGoneError(f"{error}\nno verdict: {_left(settings.out, writer)}") from None
             counts = verdict.count(results)
             missing = selection.undeclared(settings.profile, target.info)
             code = verdict.exit_code(counts, missing)

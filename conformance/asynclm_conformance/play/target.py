@@ -32,6 +32,9 @@ ENDS_S = 1.0
 STOP_S = 15.0
 """For how long a started target is given to end after SIGTERM."""
 
+BREAK_OFF_S = 1.0
+"""The same where the run was broken off: nobody waits for the sessions that it drains."""
+
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -108,16 +111,18 @@ class Started:
             return f"{ended}; its last output:\n{tail}" if tail else f"{ended}, without output"
         return "its output is gone"
 
-    async def stop(self) -> None:
-        """Asks it to end, and ends it."""
-        if not self.ended:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    await self._process.wait()
-        with contextlib.suppress(ProcessLookupError):  # and whatever it has started
-            os.killpg(self._process.pid, signal.SIGKILL)
+    async def stop(self, within_s: float) -> None:
+        """Asks it to end, and ends it after a while, or at once if this is cancelled, too."""
+        try:
+            if not self.ended:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        await self._process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # and whatever it has started
+                os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
 
@@ -157,12 +162,16 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
         except OSError as error:
             raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}") from None
         running = Started(process, output)
+        within_s = STOP_S
         try:
             address = f"127.0.0.1:{port}"
             async with _channel(address, None) as channel:
                 yield await _ready(address, channel, start_s, running)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            within_s = BREAK_OFF_S
+            raise
         finally:
-            await running.stop()
+            await running.stop(within_s)
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -88,6 +88,12 @@ def test_a_target_that_cannot_be_used_is_told_why(
         ((), ExitCode.TARGET, "no target is given"),
         (("grpc://127.0.0.1:1", "more"), ExitCode.TARGET, "nothing can follow an address"),
         (("--token-file", "t", "grpc://127.0.0.1:1"), ExitCode.TARGET, "use grpcs://"),
+        (("--token-file", "none", "grpcs://127.0.0.1:1"), ExitCode.TARGET, "--token-file none: cannot be read"),
+        (("--ca-file", "none", "grpcs://127.0.0.1:1"), ExitCode.TARGET, "--ca-file none: cannot be read"),
+        (("127.0.0.1:50151",), ExitCode.TARGET, "begins with grpc://"),
+        (("grpc://",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
+        (("grpc://127.0.0.1",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
+        (("grpc://127.0.0.1:99999",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
         (("--profile", "fool", "grpc://127.0.0.1:1"), ExitCode.USAGE, "no profile is called 'fool'"),
         (("--run", "none/*", "grpc://127.0.0.1:1"), ExitCode.USAGE, "matches no case"),
         (("--run", "one/ends", "--skip", "one/*", "grpc://127.0.0.1:1"), ExitCode.NOTHING_SELECTED, "no case"),
@@ -154,6 +160,25 @@ def test_a_record_that_cannot_be_written_is_told_before_the_run(
     for out in (tmp_path, tmp_path / "none" / "results.jsonl"):
         assert command("run", "--suite", "one.yaml", "--out", str(out), "--", "no-such-program", "{port}") == 2
         assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with record.RecordWriter(Path("half.jsonl")) as writer:
+        writer.header(results_pb2.Header(target="grpc://127.0.0.1:1"))
+    assert command("report", "half.jsonl", "--format", "junit", "--out", "none/report.xml") is ExitCode.USAGE
+    assert "none/report.xml: cannot be written" in capsys.readouterr().err
+    assert command("diff", "half.jsonl", "half.jsonl") is ExitCode.HARNESS
+    assert "INTERRUPTED" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_documentation_can_be_used(command: Command, tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "conformance" / "docs"
+    known = f"@{docs / 'known-failing.txt'}"
+    gone = ("--", "no-such-program", "{port}")
+    assert command("run", "--known-failing", known, *gone) is ExitCode.TARGET
+    text = (docs / "authoring-cases.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    assert command("lint", "mine.yaml") is ExitCode.CONFORMANT
 
 
 def test_files_of_cases_that_are_wrong_are_told_with_their_place(

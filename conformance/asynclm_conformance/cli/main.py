@@ -218,10 +218,12 @@ def diff(
     before: Annotated[Path, typer.Argument(help="The record of the earlier run.")],
     after: Annotated[Path, typer.Argument(help="The record of the later run.")],
 ) -> None:
-    """Compare two records; status 1 if something has become worse."""
+    """Compare two records; status 1 if something has become worse, 4 if one was broken off and nothing shows it."""
     found = report.compare(report.read(before), report.read(after))
     print(found)
-    raise SystemExit(ExitCode.NONCONFORMANT if found.regressions else ExitCode.CONFORMANT)
+    if found.regressions:
+        raise SystemExit(ExitCode.NONCONFORMANT)
+    raise SystemExit(ExitCode.HARNESS if found.interrupted else ExitCode.CONFORMANT)
 
 
 @app.command()

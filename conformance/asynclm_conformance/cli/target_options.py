@@ -47,7 +47,11 @@ class TargetOptions:
                     raise TargetError(
                         f"{self.target[1]!r}: nothing can follow an address; a command stands behind `--`"
                     )
-                return first.removeprefix(scheme).rstrip("/")
+                address = first.removeprefix(scheme).rstrip("/")
+                host, _, port = address.rpartition(":")
+                if not host or not (port.isdecimal() and 0 < int(port) < 65_536):
+                    raise TargetError(f"{first}: no address; {scheme}HOST:PORT is expected")
+                return address
         return None
 
     @contextlib.asynccontextmanager
@@ -70,9 +74,16 @@ class TargetOptions:
             if self.token_file is not None:
                 raise TargetError("a token is not sent over plaintext; use grpcs://")
             return None
-        ca = self.ca_file.read_bytes() if self.ca_file is not None else None
+        ca = _read(self.ca_file, "--ca-file") if self.ca_file is not None else None
         channel = grpc.ssl_channel_credentials(root_certificates=ca)
         if self.token_file is None:
             return channel
-        token = self.token_file.read_text(encoding="utf-8").strip()
+        token = _read(self.token_file, "--token-file").decode("utf-8", "replace").strip()
         return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token))
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TargetError(f"{option} {path}: cannot be read: {error.strerror}") from None

@@ -151,7 +151,10 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
         TargetError: it cannot be started, ends, is not healthy in time, or speaks another revision.
     """
     if not any("{port}" in part for part in command):
-        raise TargetError("the command has no {port}: it has to listen on the port that is put in its place")
+        raise TargetError(
+            f"{command[0]}: the command has no {{port}}: it has to listen on the port that is put in its place; the "
+            "address of a server that runs already begins with grpc://"
+        )
     port = _free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
     with tempfile.NamedTemporaryFile(prefix="asynclm-target-", suffix=".log") as output:
@@ -160,7 +163,8 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
                 *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         except OSError as error:
-            raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}") from None
+            hint = "; a command is a list of words" if " " in arguments[0] else ""
+            raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}{hint}") from None
         running = Started(process, output)
         within_s = STOP_S
         try:
@@ -190,11 +194,13 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
     """Waits until the target is healthy and has said what it is."""
     health = health_pb2_grpc.HealthStub(channel)
     last = "nothing answers"
+    asked = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(start_s):
             while True:
                 if process is not None and process.ended:
                     raise TargetError(f"the target ended before it was healthy, {process.said}")
+                asked = asyncio.get_running_loop().time()
                 try:
                     answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=start_s)
                 except grpc.aio.AioRpcError as error:
@@ -214,8 +220,13 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
                 last = f"health is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
                 await asyncio.sleep(0.05)
     except TimeoutError:
+        if asyncio.get_running_loop().time() - asked > ENDS_S:
+            last = "Health/Check is not answered"
         where = f"; {process.said}" if process is not None else ""
-        raise TargetError(f"{address} was not healthy within {start_s:g} s: {last}{where}") from None
+        raise TargetError(
+            f"{address} was not healthy within {start_s:g} s: {last}{where}\n"
+            "a target that needs longer gets it with --start SECONDS"
+        ) from None
     return Target(address, channel, await _info(address, channel), process)
 
 

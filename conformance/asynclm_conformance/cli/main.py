@@ -165,7 +165,10 @@ def list_cases(
         skip=selection.read_patterns(skip or ()),
     )
     if not chosen:
-        print(f"no case of the profile {profile} is selected", file=sys.stderr)
+        print(
+            f"no case of the profile {profile} is selected; see `asynclm-conformance list --profile {profile}`",
+            file=sys.stderr,
+        )
         raise SystemExit(ExitCode.NOTHING_SELECTED)
     print("\n".join(explaining.listing(chosen)))
 

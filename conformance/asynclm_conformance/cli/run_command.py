@@ -79,7 +79,11 @@ def run_suite(settings: RunSettings, out: TextIO = sys.stdout) -> ExitCode:
         known_flaky=settings.known_flaky,
     )
     if not chosen:
-        print(f"no case of the profile {settings.profile.name} is selected", file=sys.stderr)
+        name = settings.profile.name
+        print(
+            f"no case of the profile {name} is selected; see `asynclm-conformance list --profile {name}`",
+            file=sys.stderr,
+        )
         return ExitCode.NOTHING_SELECTED
     whole = len(chosen) == len(selection.select(cases, settings.profile)) and not settings.suite
     writer = record.RecordWriter(settings.out)

@@ -159,7 +159,7 @@ async def reset(target: Target) -> None:
         await answer_of(target.scripts.Reset(scripted_model_pb2.ResetRequest(), timeout=ASK_S))
     except RpcFailedError as error:
         if error.status.code == "UNAVAILABLE":
-            raise TargetGoneError(f"the target does not answer: {error.status}") from None
+            await target.still_there()
 
 
 def _judged(result: results_pb2.CaseResult, choice: Choice) -> results_pb2.CaseResult:

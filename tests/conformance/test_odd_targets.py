@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -79,12 +80,16 @@ def test_a_target_that_cannot_be_used_is_told_why(
         (("grpc://127.0.0.1:1",), ExitCode.TARGET, "is the server running?"),
         (("--", "no-such-program", "{port}"), ExitCode.TARGET, "cannot be started"),
         (("--", sys.executable), ExitCode.TARGET, "no {port}"),
-        (("127.0.0.1:50151",), ExitCode.TARGET, "an address begins with grpc://"),
         ((), ExitCode.TARGET, "no target is given"),
         (("grpc://127.0.0.1:1", "more"), ExitCode.TARGET, "nothing can follow an address"),
         (("--token-file", "t", "grpc://127.0.0.1:1"), ExitCode.TARGET, "use grpcs://"),
         (("--ca-file", "c", "--", "engine", "{port}"), ExitCode.TARGET, "use grpcs://"),
         (("--token-file", "none", "grpcs://127.0.0.1:1"), ExitCode.TARGET, "--token-file none: cannot be read"),
+        (("--ca-file", "none", "grpcs://127.0.0.1:1"), ExitCode.TARGET, "--ca-file none: cannot be read"),
+        (("127.0.0.1:50151",), ExitCode.TARGET, "begins with grpc://"),
+        (("grpc://",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
+        (("grpc://127.0.0.1",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
+        (("grpc://127.0.0.1:99999",), ExitCode.TARGET, "grpc://HOST:PORT is expected"),
         (("--profile", "fool", "grpc://127.0.0.1:1"), ExitCode.USAGE, "no profile is called 'fool'"),
         (("--run", "none/*", "grpc://127.0.0.1:1"), ExitCode.USAGE, "matches no case"),
         (("--run", "@empty.txt", "grpc://127.0.0.1:1"), ExitCode.USAGE, "--run @empty.txt: names no case"),
@@ -165,18 +170,6 @@ def test_a_run_that_is_interrupted_has_no_verdict(number: signal.Signals, comman
     assert "record has what there is, without a footer" in error
 
 
-def test_a_report_that_cannot_be_written_is_wrong_usage(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("results.jsonl").write_text('{"header": {}}\n{"footer": {}}\n', encoding="utf-8")
-    assert command("report", "results.jsonl", "--out", "none/report.txt") is ExitCode.USAGE
-    assert "none/report.txt: cannot be written" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_record_that_cannot_be_written_is_wrong_usage(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("run", "--suite", "one.yaml", "--out", "none/r.jsonl", *odd("silent")) is ExitCode.USAGE
-    assert "none/r.jsonl: cannot be written" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("fault", [ZeroDivisionError, KeyboardInterrupt, BrokenPipeError])
 def test_what_breaks_a_command_off_says_nothing_of_a_target(
     fault: type[BaseException], command: Command, monkeypatch: pytest.MonkeyPatch
@@ -204,6 +197,56 @@ def test_a_fault_of_the_runner_in_a_case_is_an_error_of_that_case(
     (result,) = record.read(Path("results.jsonl")).results
     assert result.verdict == results_pb2.VERDICT_ERROR
     assert "ZeroDivisionError" in result.reason
+
+
+@pytest.mark.slow
+def test_a_run_that_is_broken_off_ends_its_target(command: Command, tmp_path: Path) -> None:
+    target = shlex.join((sys.executable, "-m", "tests.conformance.odd_target", "silent", "--port", "{port}"))
+    words = ("run", "--suite", "one.yaml", "--patience", "600", "--", "sh", "-c", f"echo $$ > pid; exec {target}")
+    with subprocess.Popen(
+        (sys.executable, "-u", "-m", "asynclm_conformance", *words),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as runner:
+        assert runner.stdout is not None
+        for line in runner.stdout:
+            if line.startswith("cases"):
+                break
+        runner.send_signal(signal.SIGTERM)
+        _, error = runner.communicate(timeout=60)
+    assert runner.returncode == ExitCode.HARNESS
+    assert "interrupted: no verdict" in error
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text(encoding="utf-8")), 0)
+
+
+def test_a_record_that_cannot_be_written_is_told_before_the_run(
+    command: Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for out in (tmp_path, tmp_path / "none" / "results.jsonl"):
+        assert command("run", "--suite", "one.yaml", "--out", str(out), "--", "no-such-program", "{port}") == 2
+        assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with record.RecordWriter(Path("half.jsonl")) as writer:
+        writer.header(results_pb2.Header(target="grpc://127.0.0.1:1"))
+    assert command("report", "half.jsonl", "--format", "junit", "--out", "none/report.xml") is ExitCode.USAGE
+    assert "none/report.xml: cannot be written" in capsys.readouterr().err
+    assert command("diff", "half.jsonl", "half.jsonl") is ExitCode.HARNESS
+    assert "INTERRUPTED" in capsys.readouterr().out
+
+
+def test_the_examples_of_the_documentation_can_be_used(command: Command, tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "conformance" / "docs"
+    known = f"@{docs / 'known-failing.txt'}"
+    gone = ("--", "no-such-program", "{port}")
+    assert command("run", "--known-failing", known, *gone) is ExitCode.TARGET
+    text = (docs / "authoring-cases.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    assert command("lint", "mine.yaml") is ExitCode.CONFORMANT
 
 
 def test_files_of_cases_that_are_wrong_are_told_with_their_place(

@@ -66,7 +66,7 @@ def read_cases(text: str, name: str) -> tuple[Case, ...]:
     """
     raw = read_yaml(text, name)
     if not isinstance(raw, Mapping) or not isinstance(raw.get("cases"), list):
-        raise CaseError(f"{name}: a mapping with a list of `cases` is expected")
+        raise CaseError(f"{name}: a mapping with `about` and a list of `cases` is expected")
     suite = to_message({key: value for key, value in raw.items() if key != "cases"}, suite_pb2.Suite, name)
     if not suite.about:
         raise CaseError(f"{name}: says not what its cases are about (`about`)")

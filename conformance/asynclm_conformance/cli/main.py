@@ -174,7 +174,10 @@ def list_cases(
         skip=selection.read_patterns(skip or ()),
     )
     if not chosen:
-        print(f"no case of the profile {profile} is selected", file=sys.stderr)
+        print(
+            f"no case of the profile {profile} is selected; see `asynclm-conformance list --profile {profile}`",
+            file=sys.stderr,
+        )
         raise SystemExit(ExitCode.NOTHING_SELECTED)
     print("\n".join(explaining.listing(chosen)))
 
@@ -235,7 +238,7 @@ def diff(
     before: Annotated[Path, typer.Argument(help="The record of the earlier run.")],
     after: Annotated[Path, typer.Argument(help="The record of the later run.")],
 ) -> None:
-    """Compare two records; status 1 if something has become worse, 4 if one of them has no footer."""
+    """Compare two records; status 1 if something has become worse, 4 if one was broken off and nothing shows it."""
     found = report.compare(report.read(before), report.read(after))
     print(found)
     if found.regressions:

@@ -80,21 +80,38 @@ def run_suite(settings: RunSettings) -> ExitCode:
         known_flaky=settings.known_flaky,
     )
     if not chosen:
-        print(f"no case of the profile {settings.profile.name} is selected", file=sys.stderr)
+        name = settings.profile.name
+        print(
+            f"no case of the profile {name} is selected; see `asynclm-conformance list --profile {name}`",
+            file=sys.stderr,
+        )
         return ExitCode.NOTHING_SELECTED
     whole = len(chosen) == len(selection.select(cases, settings.profile)) and not settings.suite
+    writer = record.RecordWriter(settings.out)
     try:
-        return asyncio.run(_run(settings, chosen, whole=whole))
+        return asyncio.run(_run(settings, chosen, writer, whole=whole))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print("interrupted: no verdict", file=sys.stderr)
+        print(f"interrupted: no verdict; {_left(settings.out, writer)}", file=sys.stderr)
         return ExitCode.HARNESS
 
 
-async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool) -> ExitCode:
-    this = asyncio.current_task()
-    assert this is not None, "a coroutine runs in a task"
-    with contextlib.suppress(NotImplementedError):  # to be told to end is to be interrupted: the target ends, too
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+def _left(out: Path, writer: record.RecordWriter) -> str:
+    """What there is of a record whose run was broken off."""
+    return f"{out} has what there is, without a footer" if writer.begun else f"{out} was not written"
+
+
+def _end_like_ctrl_c() -> None:
+    """Lets SIGTERM and SIGHUP break off the run as Ctrl-C does, so that a started target is not left behind."""
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has SIGHUP ignored
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+async def _run(settings: RunSettings, cases: Sequence[Case], writer: record.RecordWriter, *, whole: bool) -> ExitCode:
+    _end_like_ctrl_c()
     console = text.console()
     async with settings.target.opened() as target:
         choices = selection.choose(
@@ -107,9 +124,12 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool) -> 
         header = _header(settings, target, len(cases))
         console.print(text.banner(header, _skipped(choices)), markup=False)
         began = time.monotonic()
-        with _recording(settings.out) as writer:
+        with writer:
             writer.header(header)
-            results = await _results(settings, target, choices, writer, console)
+            try:
+                results = await _results(settings, target, choices, writer, console)
+            except TargetGoneError as error:
+                raise TargetGoneError(f"{error}\nno verdict: {_left(settings.out, writer)}") from None
             counts = verdict.count(results)
             missing = selection.undeclared(settings.profile, target.info)
             code = verdict.exit_code(counts, missing)
@@ -121,20 +141,6 @@ async def _run(settings: RunSettings, cases: Sequence[Case], *, whole: bool) -> 
             writer.footer(footer)
     text.write_run(record.Run(header, tuple(results), footer), console)
     return code
-
-
-@contextlib.contextmanager
-def _recording(path: Path) -> Iterator[record.RecordWriter]:
-    """The record, opened; says what is left of it if the run does not come to its end."""
-    told = f"no verdict: {path} has what there is, without a footer"
-    with record.RecordWriter(path) as writer:
-        try:
-            yield writer
-        except TargetGoneError as error:
-            raise TargetGoneError(f"{error}\n{told}") from None
-        except asyncio.CancelledError:
-            print(told, file=sys.stderr)
-            raise
 
 
 async def _results(

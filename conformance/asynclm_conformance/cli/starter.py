@@ -23,7 +23,7 @@ known_failing: known-failing.txt
 KNOWN_FAILING = """\
 # One case a line, by name or pattern, and its reason behind a `#`:
 #
-#   traps/any-of-two           # the second id is lost: issue 12
+#   traps/any-of-them          # the second id is lost: issue 12
 #   granularity/*              # not built yet
 """
 

@@ -51,7 +51,11 @@ class TargetOptions:
                     raise TargetError(
                         f"{self.target[1]!r}: nothing can follow an address; a command stands behind `--`"
                     )
-                return first.removeprefix(scheme).rstrip("/")
+                address = first.removeprefix(scheme).rstrip("/")
+                host, _, port = address.rpartition(":")
+                if not host or not (port.isdecimal() and 0 < int(port) < 65_536):
+                    raise TargetError(f"{first}: no address; {scheme}HOST:PORT is expected")
+                return address
         return None
 
     @contextlib.asynccontextmanager

@@ -33,6 +33,9 @@ ENDS_S = 1.0
 STOP_S = 15.0
 """For how long a started target is given to end after SIGTERM."""
 
+BREAK_OFF_S = 1.0
+"""The same where the run was broken off: nobody waits for the sessions that it drains."""
+
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -109,16 +112,18 @@ class Started:
             return f"{ended}; its last output:\n{tail}" if tail else f"{ended}, without output"
         return "its output is gone"
 
-    async def stop(self) -> None:
-        """Asks it to end, and ends it."""
-        if not self.ended:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STOP_S):
-                    await self._process.wait()
-        with contextlib.suppress(ProcessLookupError):  # and whatever it has started
-            os.killpg(self._process.pid, signal.SIGKILL)
+    async def stop(self, within_s: float) -> None:
+        """Asks it to end, and ends it after a while, or at once if this is cancelled, too."""
+        try:
+            if not self.ended:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(within_s):
+                        await self._process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # and whatever it has started
+                os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
 
@@ -148,8 +153,8 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
     """
     if not any("{port}" in part for part in command):
         raise TargetError(
-            "the command has no {port}: it has to listen on the port that is put in its place; an address begins with "
-            "grpc:// or grpcs://"
+            f"{command[0]}: the command has no {{port}}: it has to listen on the port that is put in its place; the "
+            "address of a server that runs already begins with grpc://"
         )
     port = _free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
@@ -159,14 +164,19 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
                 *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
         except OSError as error:
-            raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}") from None
+            hint = "; a command is a list of words" if " " in arguments[0] else ""
+            raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}{hint}") from None
         running = Started(process, output)
+        within_s = STOP_S
         try:
             address = f"127.0.0.1:{port}"
             async with _channel(address, None) as channel:
                 yield await _ready(address, channel, start_s, running)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            within_s = BREAK_OFF_S
+            raise
         finally:
-            await running.stop()
+            await running.stop(within_s)
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
@@ -185,11 +195,13 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
     """Waits until the target is healthy and has said what it is."""
     health = health_pb2_grpc.HealthStub(channel)
     last = "nothing answers"
+    asked = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(start_s):
             while True:
                 if process is not None and process.ended:
                     raise TargetError(f"the target ended before it was healthy, {process.said}")
+                asked = asyncio.get_running_loop().time()
                 try:
                     answer = await answer_of(health.Check(health_pb2.HealthCheckRequest(), timeout=start_s))
                 except RpcFailedError as error:
@@ -209,8 +221,13 @@ async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, proces
                 last = f"health is {short_name(health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR, answer.status)}"
                 await asyncio.sleep(0.05)
     except TimeoutError:
+        if asyncio.get_running_loop().time() - asked > ENDS_S:
+            last = "Health/Check is not answered"
         where = f"; {process.said}" if process is not None else ""
-        raise TargetError(f"{address} was not healthy within {start_s:g} s: {last}{where}") from None
+        raise TargetError(
+            f"{address} was not healthy within {start_s:g} s: {last}{where}\n"
+            "a target that needs longer gets it with --start SECONDS"
+        ) from None
     return Target(address, channel, await _info(address, channel, process), process)
 
 

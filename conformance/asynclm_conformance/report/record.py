@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,22 +86,28 @@ class RecordWriter:
 
     Args:
         path: the file; what was there is written over.
+
+    Attributes:
+        begun: whether there is something of it.
+
+    Raises:
+        RecordError: it cannot be written there, told before there is anything to lose.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            where = "a folder" if path.is_dir() else "no folder for it" if not path.parent.is_dir() else "not allowed"
+            raise RecordError(f"{path}: cannot be written: {where}; see --out")
         self._path = path
         self._file: TextIO | None = None
+        self.begun = False
 
     def __enter__(self) -> Self:
-        """Opens the file.
-
-        Raises:
-            RecordError: it cannot be written.
-        """
         try:
             self._file = self._path.open("w", encoding="utf-8", newline="\n")
         except OSError as error:
-            raise RecordError(f"{self._path}: cannot be written: {error.strerror}") from None
+            raise RecordError(f"{self._path}: cannot be written: {error.strerror}; see --out") from None
+        self.begun = True
         return self
 
     def __exit__(

@@ -25,11 +25,19 @@ def write(runs: Sequence[Run], *, format: Format, out: Path | TextIO) -> None:
         out: a file or a stream; for `html` a folder, which is made if it is not there.
 
     Raises:
-        ReportError: there is no run, a badge is asked of several, or `html` has no folder.
-        OSError: it cannot be written there.
+        ReportError: there is no run, a badge is asked of several, `html` has no folder, or it cannot be written there.
     """
     if not runs:
         raise ReportError("no run is given")
+    try:
+        _write(runs, format, out)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ReportError(f"{out}: cannot be written: {error.strerror}; see --out") from None
+
+
+def _write(runs: Sequence[Run], format: Format, out: Path | TextIO) -> None:
     if format == "html":
         if not isinstance(out, Path) or (out.exists() and not out.is_dir()):
             raise ReportError(f"html is written into a folder; got {out if isinstance(out, Path) else 'a stream'}")

@@ -18,6 +18,7 @@ from asynclm.cli.tool_options import load_all
 
 if TYPE_CHECKING:
     from asynclm.engine.base import Engine
+    from asynclm.engine.hosted import HostedModel
     from asynclm.server.options import ServerOptions
     from asynclm.tools.toolset import ToolSet
 
@@ -216,7 +217,7 @@ def serve(
     asyncio.run(_serve(opened, options, own))
 
 
-async def _serve(engine: Engine, options: ServerOptions, tools: ToolSet) -> None:
+async def _serve(engine: Engine | HostedModel, options: ServerOptions, tools: ToolSet) -> None:
     from asynclm.server.app import Server
     from asynclm.server.options import host_and_port
 
@@ -229,18 +230,21 @@ async def _serve(engine: Engine, options: ServerOptions, tools: ToolSet) -> None
     typer.echo("stopped")
 
 
-def _announcement(address: str, engine: Engine, options: ServerOptions, tools: ToolSet) -> list[str]:
+def _announcement(address: str, engine: Engine | HostedModel, options: ServerOptions, tools: ToolSet) -> list[str]:
+    from asynclm.engine.hosted import hosted
+
     info = engine.info
     about = ", ".join(f"{name} {value}" for name, value in info.description.items() if len(value) <= _SHORT)
     safety = "TLS" if options.tls else "plaintext"
     safety += ", clients show a certificate" if options.tls and options.tls.client_ca else ""
     safety += ", bearer token" if options.token else ""
+    scripts = options.scripts and (not hosted(engine) or engine.plays_scripts)
     adapters = [f"with adapters {', '.join(f'{info.model}+{name}' for name in info.adapters)}"] if info.adapters else []
     return [
         f"listening on {address} ({safety})",
         f"model {info.model} ({info.name}{f', {about}' if about else ''}), context of {info.context_length} tokens",
         *adapters,
-        f"tools {', '.join(tools.names) or 'none of its own'}; scripted models {'on' if options.scripts else 'off'}",
+        f"tools {', '.join(tools.names) or 'none of its own'}; scripted models {'on' if scripts else 'off'}",
         f"Ctrl-C or SIGTERM stops it; open sessions get {options.drain_seconds:g} s to finish",
     ]
 

@@ -62,10 +62,10 @@ class SessionHub:
         self.tool_host.connect(self.loop.post)
         self.streams = Streams(self.registry, self.loop, options.resume_grace_s)
         self.draining = False
-        self.session_limits = dataclasses.replace(
-            options.session_limits,
-            context_length=min(options.session_limits.context_length, engine.info.context_length),
-        )
+        length = engine.info.context_length
+        if not hosted(engine):  # the memory of a hosted model is not this server's
+            length = min(options.session_limits.context_length, length)
+        self.session_limits = dataclasses.replace(options.session_limits, context_length=length)
         prepares = (options, self.session_limits, self.scripts, self.own_tools, self.tool_host.durations)
         self._preparation = HostedPreparation(engine, *prepares) if hosted(engine) else Preparation(engine, *prepares)
 

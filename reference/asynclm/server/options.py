@@ -79,7 +79,8 @@ class ServerOptions:
         delivery: when results are committed in running text, in sessions that leave it open; None for EAGER.
         coalesce_ms: the window of those.
         limits: limits of the server.
-        session_limits: the limits of a session, which its `Start` may lower.
+        session_limits: the limits of a session, which its `Start` may lower; a hosted model has a context length of its
+            own, which is in force.
 
     Raises:
         ValueError: plaintext, of either port, beyond loopback without `allow_remote_plaintext`, a port out of range,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cli.main import main
 from asynclm_conformance.exit_codes import ExitCode
+from asynclm_conformance.play.target import free_port
 from asynclm_conformance.report import record
 from asynclm_conformance.run import MOST_EXCHANGES, MOST_FAILURES
 
@@ -138,6 +140,13 @@ def test_a_target_that_reads_nothing_is_not_waited_for_without_bound(command: Co
     (failure,) = record.read(Path("results.jsonl")).results[0].failures
     assert failure.message == "the client's start was not taken within 1 s"
     assert failure.timed_out
+
+
+def test_no_two_targets_are_given_one_port() -> None:
+    ports = [free_port() for _ in range(500)]
+    assert len(set(ports)) == len(ports)
+    with socket.create_server(("127.0.0.1", ports[-1])):  # which sets SO_REUSEADDR
+        pass
 
 
 @pytest.mark.slow

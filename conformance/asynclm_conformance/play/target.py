@@ -156,7 +156,7 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
             f"{command[0]}: the command has no {{port}}: it has to listen on the port that is put in its place; the "
             "address of a server that runs already begins with grpc://"
         )
-    port = _free_port()
+    port = free_port()
     arguments = [part.replace("{port}", str(port)) for part in command]
     with tempfile.NamedTemporaryFile(prefix="asynclm-target-", suffix=".log") as output:
         try:
@@ -185,10 +185,20 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody else is given for a while, so that two runs never take each other's target.
+
+    A connection to it is opened and closed from its side: until the system has forgotten that (a minute), it gives the
+    port to nobody who asks for any, and lets listen on it who asks for this one, as servers do (SO_REUSEADDR).
+    """
+    with socket.socket() as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.close()
+        return int(listener.getsockname()[1])
 
 
 async def _ready(address: str, channel: grpc.aio.Channel, start_s: float, process: Started | None) -> Target:

@@ -354,7 +354,7 @@ def granularity_is_passed_over():
     """Interrupts are committed anywhere in text."""
 
     @replaces(Hold, "holds")
-    def _(original, self, batch):
+    def _(original, self, batch, *, waited):
         return self.gathering
 
 
@@ -363,8 +363,8 @@ def sentences_end_at_words():
     """With SENTENCE, the end of a word is enough."""
 
     @replaces(Hold, "holds")
-    def _(original, self, batch):
-        return original(self, batch) and (self.gathering or self._last.isalnum())
+    def _(original, self, batch, *, waited):
+        return original(self, batch, waited=waited) and (self.gathering or self._last.isalnum())
 
 
 @mutant(violates=["INT-052"])

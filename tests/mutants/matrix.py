@@ -33,10 +33,10 @@ CASES_AT_ONCE = 8
 MUTANTS_AT_ONCE = 2
 PROFILE = "full"
 HEAD = """\
-How many cases of each file of the suite find each [mutant](mutants.md): one run, as `python -m tests.mutants.matrix
---about --markdown` prints it, of the cases about what a mutant breaks and a few that are run against all. Most
-faults break more than one rule, and many stand in the way of cases about something else; what each may break is
-declared with it, and a case that fails for no declared reason is told of."""
+How many cases of each file of the suite find each [mutant](mutants.md), as printed by
+`python -m tests.mutants.matrix --about --markdown`: of the cases about what a mutant breaks, and a few that are run
+against all. Most faults break more than one rule, and many stand in the way of cases about something else; what each
+may break is declared with it, and a case that fails for no declared reason is told of."""
 """What stands over the page."""
 
 COMMON = frozenset({"session-basics", "ends", "safe-points"})

@@ -31,6 +31,7 @@ PATIENCE_S = 3.0
 START_S = 60.0
 CASES_AT_ONCE = 8
 MUTANTS_AT_ONCE = 2
+TRIES = 3
 PROFILE = "full"
 HEAD = """\
 How many cases of each file of the suite find each [mutant](mutants.md), as printed by
@@ -53,11 +54,13 @@ class Finding:
         mutant: the mutant.
         results: of every case that was run.
         gone: why not all could be run: the server ended, or did not answer any more; empty if they could.
+        cut: whether the run ended with the first case that caught it; what had only come late by then says nothing.
     """
 
     mutant: Mutant
     results: tuple[Result, ...]
     gone: str = ""
+    cut: bool = False
 
     @property
     def failed(self) -> list[Result]:
@@ -72,7 +75,8 @@ class Finding:
     @property
     def unexpected(self) -> list[Result]:
         """The cases that failed for reasons that the mutant does not declare."""
-        return [result for result in self.failed if not _declared(result, self.mutant)]
+        counted = [result for result in self.failed if not (self.cut and _late(result))]
+        return [result for result in counted if not _declared(result, self.mutant)]
 
     def wrong(self) -> list[str]:
         """What is to be said against the mutant or the suite, a sentence each; empty if nothing is."""
@@ -96,11 +100,12 @@ class Finding:
 
 def _catches(result: Result, mutant: Mutant) -> bool:
     """Whether a case fails for something that a mutant breaks, and not only because nothing came."""
-    return (
-        result.verdict == results_pb2.VERDICT_FAIL
-        and not all(failure.timed_out for failure in result.failures)
-        and _breaks(result, mutant)
-    )
+    return result.verdict == results_pb2.VERDICT_FAIL and not _late(result) and _breaks(result, mutant)
+
+
+def _late(result: Result) -> bool:
+    """Whether a case fails for nothing but what did not come in time."""
+    return all(failure.timed_out for failure in result.failures)
 
 
 def _declared(result: Result, mutant: Mutant) -> bool:
@@ -169,11 +174,16 @@ async def examine(mutant: Mutant, cases: Sequence[Case], *, until_caught: bool =
     Args:
         mutant: the mutant.
         cases: the cases.
-        until_caught: the first that catches it is enough.
+        until_caught: the first that catches it is enough; a mutant that only a race shows has some tries.
     """
-    enough = (lambda result: _catches(result, mutant)) if until_caught else (lambda _: False)
-    results, gone = await run_cases(mutant.name, cases, enough)
-    return Finding(mutant, results, gone)
+    if not until_caught:
+        return Finding(mutant, *await run_cases(mutant.name, cases))
+    for _ in range(TRIES):
+        results, gone = await run_cases(mutant.name, cases, lambda result: _catches(result, mutant))
+        finding = Finding(mutant, results, gone, cut=True)
+        if finding.caught:
+            break
+    return finding
 
 
 async def examine_all(

@@ -332,7 +332,7 @@ def bodies_are_judged_before_ids():
 # --- prompts -----------------------------------------------------------------------------------------------------
 
 
-@mutant(violates=["CML-073", "ERR-023"])
+@mutant(violates=["CML-073", "ERR-023", "CML-040"])
 def bad_cml_parts_are_text():
     """A cml part that is not well formed is taken as text."""
     puts(preparation, "check_cml", lambda start: None)

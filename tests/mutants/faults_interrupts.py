@@ -355,7 +355,8 @@ def granularity_is_passed_over():
 
     @replaces(Hold, "holds")
     def _(original, self, batch, *, waited):
-        return self.gathering
+        self._boundary = True
+        return original(self, batch, waited=waited)
 
 
 @mutant(violates=["INT-051", "INT-050"])
@@ -364,7 +365,8 @@ def sentences_end_at_words():
 
     @replaces(Hold, "holds")
     def _(original, self, batch, *, waited):
-        return original(self, batch, waited=waited) and (self.gathering or self._last.isalnum())
+        self._boundary = self._boundary or not self._last.isalnum()
+        return original(self, batch, waited=waited)
 
 
 @mutant(violates=["INT-052"])
@@ -397,7 +399,7 @@ def each_result_opens_the_window_anew():
         original(self)
 
 
-@mutant(violates=["INT-060"])
+@mutant(violates=["INT-060", "INT-061"])
 def lazy_is_passed_over():
     """With LAZY, results are committed at the next safe point."""
 

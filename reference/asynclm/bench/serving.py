@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asynclm.bench.processes import STOP_S, ProcessError
+from asynclm.bench.processes import announced
 
 _ASYNCLM = "from asynclm.cli.main import main; main()"
 _LISTENING = "listening on "
@@ -43,26 +42,12 @@ class ServedModel:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str) -> Iterator[ServedModel]:
+def serving(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[ServedModel]:
     """Runs `asynclm serve --port 0 arguments…` until the block is left.
 
     Raises:
         ProcessError: it ended before it listened; what it wrote is in the terminal.
     """
     command = [sys.executable, "-c", _ASYNCLM, "serve", "--port", "0", "--drain-seconds", "1", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = next((line for line in process.stdout if line.startswith(_LISTENING)), "")
-        if not line:
-            raise ProcessError(f"asynclm serve {' '.join(arguments)} ended with {process.wait()}, not listening")
-        yield ServedModel(line.removeprefix(_LISTENING).split()[0], process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    with announced(command, _LISTENING, environment) as (address, pid):
+        yield ServedModel(address, pid)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +15,12 @@ from asynclm.bench.hosted.functions import Functions
 from asynclm.bench.hosted.policy import Habit
 from asynclm.bench.hosted.running import Column, Times, check, ordinary, session
 from asynclm.bench.hosted.workload import Task
-from asynclm.bench.processes import STOP_S, ProcessError, server_process
+from asynclm.bench.processes import server_process
+from asynclm.bench.serving import serving
 from asynclm.client import AsyncLM
 
 ENDPOINT = "asynclm.bench.hosted.endpoint"
 TOOLS = "asynclm.bench.hosted.functions:TOOLS"
-_LISTENING = "listening on "
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +109,6 @@ async def stage(columns: Iterable[Column], functions: Functions) -> AsyncIterato
 @contextlib.contextmanager
 def _served(base_url: str, habit: Habit) -> Iterator[str]:
     """`asynclm serve --engine openai` on the endpoint, and its address."""
-    arguments = ("--engine", "openai", "--base-url", base_url, "--model", habit.value, "--tools", TOOLS, "--port", "0")
-    command = [sys.executable, "-c", "from asynclm.cli.main import main; main()", "serve", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OPENAI_API_KEY": "any"})
-    try:
-        assert process.stdout is not None
-        line = next((line for line in process.stdout if line.startswith(_LISTENING)), None)
-        if line is None:
-            raise ProcessError(f"asynclm serve {' '.join(arguments)} ended with {process.wait()}, not ready")
-        yield line.removeprefix(_LISTENING).split()[0]
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    arguments = ("--engine", "openai", "--base-url", base_url, "--model", habit.value, "--tools", TOOLS)
+    with serving(*arguments, environment={"OPENAI_API_KEY": "any"}) as served:
+        yield served.address

@@ -242,7 +242,10 @@ def when_idle_never_comes():
 
 @mutant(
     violates=["INT-032", "SES-043", "SES-048", "TRAP-014", "TRAP-015", "TRAP-010"],
-    also={"probes/while-idle": "the session is idle with a SILENT result"},
+    also={
+        "delivery/silence-waits": "what waits is silent",
+        "probes/while-idle": "the session is idle with a SILENT result",
+    },
 )
 def silent_wakes():
     """A SILENT interrupt ends traps, DRAINING and IDLE."""
@@ -378,7 +381,10 @@ def granularity_holds_for_ever():
         original(self, dataclasses.replace(config, granularity_hold=1 << 40), codec, now_ms)
 
 
-@mutant(violates=["INT-053", "INT-056", "INT-058", "INT-059", "WIRE-081", "SCR-021", "SES-097"])
+@mutant(
+    violates=["INT-053", "INT-056", "INT-058", "INT-059", "WIRE-081", "SCR-021", "SES-097"],
+    also={"delivery/people-end-the-window": "a window is open"},
+)
 def coalesce_is_passed_over():
     """Results are not gathered."""
 
@@ -415,7 +421,7 @@ def people_wait_with_results():
     InterruptQueue.speaks_now = property(lambda self: False)
 
 
-@mutant(violates=["INT-056", "INT-059", "SCR-021"])
+@mutant(violates=["INT-056", "INT-059", "SCR-021", "INT-060"])
 def decodes_while_it_gathers():
     """Decoding goes on behind a trap while the window is open."""
     Core.awaiting_commit = property(lambda self: False, lambda self, value: None)

@@ -91,7 +91,10 @@ def trap_all_ends_with_the_first():
         return True if trap.quantifier is Quantifier.ALL and not trap.ids and core.queue.wakes else None
 
 
-@mutant(violates=["TRAP-015", "TRAP-012", "SES-067"])
+@mutant(
+    violates=["TRAP-015", "TRAP-012", "SES-067"],
+    also={"delivery/lazy-lets-people-speak delivery/people-end-the-window*": "a person ends a trap"},
+)
 def people_end_no_traps_on_ids():
     """A message of the user does not end a trap on ids."""
     puts(Accepted, "speaks", property(lambda self: False))
@@ -103,7 +106,7 @@ def agents_end_no_traps():
     puts(Accepted, "speaks", property(lambda self: self.wakes and self.source == "@user"))
 
 
-@mutant(violates=["TRAP-015", "INT-032", "TRAP-010"])
+@mutant(violates=["TRAP-015", "INT-032", "TRAP-010"], also={"delivery/silence-waits": "what waits is silent"})
 def silent_people_end_traps():
     """A SILENT message of the user ends a trap."""
     puts(Accepted, "speaks", property(lambda self: self.source == "@user" or self.source.startswith("@agent.")))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from tests.virtual_loop import run_virtually
 
 from asynclm.engine.torch import be_polite
 from asynclm.engine.torch.cache import publish
@@ -47,6 +50,12 @@ LLAMA3_SPECIAL_TOKENS = [
     *(f"<|reserved_special_token_{number}|>" for number in range(3, 248)),
 ]
 """Ids 128000 to 128255 of Llama 3.1 and later, in order."""
+
+
+@pytest.fixture
+def run_virtual() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine on a loop with a virtual clock."""
+    return run_virtually
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,8 @@ def test_words_that_yaml_takes_for_booleans_stay_words() -> None:
         (("grant: {rest: true}", "rpc: {method: asynclm.v1.Control/GetSession, request: {id: 1}}"), "unknown key 'id'"),
         (("grant: {rest: true}", f"rpc: {{method: {LIST}, in_order: {{sesions: []}}}}"), "unknown key 'sesions'"),
         (("grant: {rest: true}", f"rpc: {{method: {GET}, in_order: {{session: {{}}}}}}"), "has no pages"),
+        (("grant: {rest: true}", f"rpc: {{method: {GET}, present: [calls.index, calls.idx]}}"), "no 'calls.idx'"),
+        (("grant: {rest: true}", f"rpc: {{method: {GET}, present: [last_event_seq.x]}}"), "no 'last_event_seq.x'"),
         (("- end: true", "- {cml: 'a [END]', masked: true}"), "is one token"),
         (("- end: true", "- masked: true"), "says nothing"),
         (("    trace:", "    watch: [trap_entered]\n    trace:"), "leaves out finished"),

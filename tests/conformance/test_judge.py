@@ -11,7 +11,7 @@ from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.cases.model import SessionCase
 from asynclm_conformance.cases.reading import read_cases
 from asynclm_conformance.judge.case import judge
-from asynclm_conformance.judge.matching import difference, fault_difference, order_difference
+from asynclm_conformance.judge.matching import absence, difference, fault_difference, order_difference
 from asynclm_conformance.judge.published import published_differences
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import trace_mismatch
@@ -318,6 +318,17 @@ def test_the_server_has_published_what_its_sessions_are_told(told: dict[str, Any
     assert wrong(right | told) == ["WIRE-110"]
 
 
+def test_a_session_is_told_what_the_server_declares() -> None:
+    """[WIRE-014]"""
+    declared = [session_pb2.CAPABILITY_RESUME, session_pb2.CAPABILITY_LAZY]
+    info = control_pb2.GetServerInfoResponse(models=[control_pb2.ModelInfo(name="a")], capabilities=declared)
+    started = session_pb2.Started(model="a", capabilities=declared[::-1])
+    assert list(published_differences(info, started)) == []
+    del started.capabilities[0]
+    ((requirement, (_, want, got)),) = published_differences(info, started)
+    assert (requirement, want, got) == ("WIRE-014", "RESUME, LAZY, as in GetServerInfo", "RESUME")
+
+
 def test_elements_stand_in_order_with_others_between() -> None:
     actual = {"sessions": [{"id": "x", "more": 1}, {"id": "a"}, {"id": "y"}, {"id": "b"}]}
     assert order_difference({"sessions": [{"id": "a"}, {"id": "b"}]}, actual, "List") is None
@@ -327,6 +338,38 @@ def test_elements_stand_in_order_with_others_between() -> None:
         assert found is not None
         assert found[0] == "List.sessions"
     assert order_difference({"sessions": [{"id": "a"}]}, {}, "List") is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("name", True),
+        ("limits.size", True),
+        ("limits.other", False),
+        ("limits.none", False),
+        ("unit", True),
+        ("mode", False),
+        ("models.name", True),
+        ("models.length", False),
+        ("models.parts.kind", True),
+        ("models.name.first", False),
+        ("tools", False),
+        ("tools.name", False),
+        ("missing.size", False),
+    ],
+)
+def test_fields_have_to_be_there(path: str, there: bool) -> None:
+    actual = {
+        "name": "x",
+        "limits": {"size": "12", "other": "0", "none": 0},
+        "unit": "UNIT_TOKEN",
+        "mode": "EXECUTION_MODE_UNSPECIFIED",
+        "models": [{"name": "a", "length": 1, "parts": [{"kind": "b"}]}, {"name": "c", "parts": [{"kind": "d"}]}],
+        "tools": [],
+    }
+    found = absence([path], actual, "Get")
+    assert (found is None) == there
+    assert there or (found is not None and found[0] == f"Get.{path}")
 
 
 def test_a_text_that_must_not_be_there() -> None:

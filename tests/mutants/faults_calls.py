@@ -10,6 +10,7 @@ from tests.mutants.mutant import mutant, puts, replaces, reports
 from asynclm.cml import toolspec
 from asynclm.cml.control import Status
 from asynclm.cml.parser import BlockParser
+from asynclm.server import preparation
 from asynclm.session import arguments, cancelling, desk, references
 from asynclm.session.calls import CallRegistry
 from asynclm.session.cancelling import Cancelling
@@ -564,6 +565,12 @@ def copied_arguments_are_not_checked():
     @replaces(Copying, "violation")
     def _(original, self, tool, text, carried):
         return None
+
+
+@mutant(violates=["CALL-105"])
+def what_cannot_be_copied_may_be_copied():
+    """A prompt in ids is taken beside a tool that copies from the request."""
+    puts(preparation, "_check_copies", lambda start, tools: None)
 
 
 @mutant(violates=["CALL-034", "CALL-037", "ERR-025", "CALL-025", "TRAP-004"])

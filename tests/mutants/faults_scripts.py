@@ -10,7 +10,7 @@ from asynclm.conformance.v1 import scripted_model_pb2
 from asynclm.engine.carrier import Carrier
 from asynclm.engine.loop import EngineLoop
 from asynclm.engine.planning import Planner
-from asynclm.engine.script import Script, ScriptStore, ScriptText
+from asynclm.engine.script import Script, ScriptEnd, ScriptStore, ScriptText
 from asynclm.server import hub, scripts
 from asynclm.server.hub import SessionHub
 from asynclm.session.effects import Inject
@@ -38,6 +38,15 @@ def steps_are_counted_in_characters():
     @replaces(hub, "step_ids")
     def _(original, step, codec):
         return tuple(step.text) if isinstance(step, ScriptText) else original(step, codec)
+
+
+@mutant(violates=["SCR-003"], also={"*": "credit does not reach the end of a script"})
+def ends_are_counted_as_nothing():
+    """LoadScript counts no id for an end of sequence."""
+
+    @replaces(hub, "step_ids")
+    def _(original, step, codec):
+        return () if isinstance(step, ScriptEnd) else original(step, codec)
 
 
 @mutant(violates=["SCR-006", "WIRE-072"])

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import grpc
-from tests.mutants.mutant import mutant, puts, replaces, reports
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection
+from tests.mutants.mutant import answers, mutant, puts, replaces, reports, sends
 
 from asynclm.engine.carrier import Carrier
-from asynclm.server import control, inference, preparation
+from asynclm.server import app, control, hub, inference, preparation
 from asynclm.server.app import Server
 from asynclm.server.attachment import ClientInputs
 from asynclm.server.event_stream import EventStream
@@ -31,7 +35,7 @@ from asynclm.wire.client_events import ResumeAsked
 from asynclm.wire.enums import EnumMap
 from asynclm.wire.errors import StatusError
 from asynclm.wire.start import StartRequest
-from asynclm.wire.values import OnDisconnect
+from asynclm.wire.values import Capability, OnDisconnect
 
 # --- envelopes ---------------------------------------------------------------------------------------------------
 
@@ -359,24 +363,18 @@ def prompt_ids_are_not_checked():
 def started_counts_no_prompt():
     """Started does not tell the number of prompt tokens."""
 
-    @replaces(inference, "to_server_event")
-    def _(original, report, sequence, time_ms, **kwargs):
-        event = original(report, sequence, time_ms, **kwargs)
-        if event.HasField("started"):
-            event.started.prompt_tokens = 0
-        return event
+    @sends("started")
+    def _(body):
+        body.prompt_tokens = 0
 
 
 @mutant(violates=["WIRE-014", "SES-019"])
 def started_tells_other_settings():
     """Started tells the execution mode that is the default, not the one in force."""
 
-    @replaces(inference, "to_server_event")
-    def _(original, report, sequence, time_ms, **kwargs):
-        event = original(report, sequence, time_ms, **kwargs)
-        if event.HasField("started"):
-            event.started.mode = 1
-        return event
+    @sends("started")
+    def _(body):
+        body.mode = 1
 
 
 @mutant(violates=["WIRE-015"])
@@ -480,22 +478,18 @@ def pages_leave_one_out():
 def server_info_has_no_grammar():
     """GetServerInfo does not tell the grammar's hash."""
 
-    @replaces(control, "server_info_to_pb")
-    def _(original, info):
-        answer = original(info)
+    @answers("server_info_to_pb")
+    def _(answer):
         answer.grammar_hash = ""
-        return answer
 
 
 @mutant(violates=["WIRE-110"])
 def server_info_has_no_tools():
     """GetServerInfo does not list the server's tools."""
 
-    @replaces(control, "server_info_to_pb")
-    def _(original, info):
-        answer = original(info)
+    @answers("server_info_to_pb")
+    def _(answer):
         del answer.tools[:]
-        return answer
 
 
 @mutant(
@@ -525,6 +519,128 @@ def services_have_no_health():
         await original(self, [service for service in services if not service], status)
 
 
+@mutant(violates=["WIRE-004"])
+def health_is_told_once():
+    """Health is SERVING for whoever asks first, and NOT_SERVING after that."""
+    told: list[str] = []
+
+    @replaces(health.HealthServicer, "Check")
+    async def _(original, self, request, context):
+        answer = await original(self, request, context)
+        if not request.service and answer.status == health_pb2.HealthCheckResponse.SERVING:
+            told.append(request.service)
+            if len(told) > 1:
+                answer = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
+        return answer
+
+
+@mutant(violates=["WIRE-004"])
+def any_service_is_healthy():
+    """Health is SERVING for services that are not there."""
+
+    @replaces(health.HealthServicer, "Check")
+    async def _(original, self, request, context):
+        known = request.service in self._server_status
+        return await original(self, request if known else health_pb2.HealthCheckRequest(), context)
+
+
+@mutant(violates=["WIRE-001"])
+def reflection_is_missing():
+    """There is no server reflection."""
+    puts(app.reflection, "enable_server_reflection", lambda names, server: None)
+
+
+@mutant(violates=["WIRE-001"])
+def reflection_knows_no_types():
+    """Reflection is asked in vain for what a service looks like."""
+
+    @replaces(app.reflection, "enable_server_reflection")
+    def _(original, names, server):
+        original([reflection.SERVICE_NAME], server, pool=DescriptorPool())
+
+
+# --- what is declared --------------------------------------------------------------------------------------------
+
+
+def declares(change):
+    """The capabilities that are told, where all is done as it was."""
+
+    @replaces(hub, "describe")
+    def _(original, *args):
+        info = original(*args)
+        return dataclasses.replace(info, capabilities=frozenset(change(info.capabilities)))
+
+
+SILENT_ON = frozenset(
+    {
+        Capability.GENERATE,
+        Capability.JSON_CALL,
+        Capability.LAZY,
+        Capability.LOGPROBS,
+        Capability.PROMPT_IDS,
+        Capability.STOP_STRINGS,
+    }
+)
+
+
+@mutant(
+    violates=["WIRE-002", "WIRE-003", "WIRE-023"],
+    also={"*": "cases that need what is not declared cannot be tested, and `full` asks for them"},
+)
+def what_is_done_is_not_declared():
+    """Half of what the server can do is missing in its capabilities."""
+    declares(lambda declared: declared - SILENT_ON)
+
+
+WITHOUT_RESUME = {"bindings/same-ids disconnects/detach* resume/*": "cases that need Resume, which `full` asks for"}
+
+
+@mutant(violates=["WIRE-002", "WIRE-003", "WIRE-019", "ERR-004"], also=WITHOUT_RESUME)
+def resume_is_done_undeclared():
+    """Resume is offered, and not declared."""
+    declares(lambda declared: declared - {Capability.RESUME})
+
+
+@mutant(violates=["WIRE-025", "SES-083"], also=WITHOUT_RESUME, options=("--resume-grace-seconds", "0"))
+def nobody_comes_back_and_all_is_lost():
+    """Without Resume, the dropped stream of a session with DETACH cancels it."""
+
+    @replaces(Streams, "half_close")
+    def _(original, self, record):
+        if record.attached:
+            original(self, record)
+        else:
+            self._disconnect(record, "its client is gone")
+
+
+@mutant(violates=["WIRE-014"])
+def started_tells_no_capabilities():
+    """Started does not tell what the server can do."""
+
+    @sends("started")
+    def _(body):
+        del body.capabilities[:]
+
+
+@mutant(violates=["WIRE-110", "LIM-001"])
+def server_info_has_no_limits():
+    """GetServerInfo does not tell the bounds of what a client may send."""
+
+    @answers("server_info_to_pb")
+    def _(answer):
+        answer.ClearField("server_limits")
+
+
+@mutant(violates=["WIRE-026", "WIRE-110"])
+def server_info_has_no_lengths():
+    """GetServerInfo does not tell how long the context of its models is."""
+
+    @answers("server_info_to_pb")
+    def _(answer):
+        for model in answer.models:
+            model.context_length = 0
+
+
 # --- taking up again ---------------------------------------------------------------------------------------------
 
 
@@ -550,12 +666,9 @@ def a_resumed_stream_skips_an_event():
 def resumed_forgets_the_clients_number():
     """Resumed does not tell the last client_seq."""
 
-    @replaces(inference, "to_server_event")
-    def _(original, report, sequence, time_ms, **kwargs):
-        event = original(report, sequence, time_ms, **kwargs)
-        if event.HasField("resumed"):
-            event.resumed.last_client_seq = 0
-        return event
+    @sends("resumed")
+    def _(body):
+        body.last_client_seq = 0
 
 
 @mutant(violates=["WIRE-095"])

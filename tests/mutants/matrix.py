@@ -1,6 +1,6 @@
 """Runs the suite against mutants: which case finds which fault, and whether for the reason that it declares.
 
-python -m tests.mutants.matrix                  every mutant against the whole suite
+python -m tests.mutants.matrix                  every mutant against the whole suite, an hour on two cores
 python -m tests.mutants.matrix NAME --markdown  some of them, as a Markdown table
 """
 
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tests.mutants.mutant import Served
 from tests.mutants.registry import FILES, MUTANTS, Mutant, mutants_of, subject_of
 
 from asynclm.conformance.v1 import results_pb2
@@ -23,7 +24,7 @@ from asynclm_conformance.play.faults import TargetGoneError
 from asynclm_conformance.play.target import TargetError, started
 from asynclm_conformance.requirements import load as requirements
 from asynclm_conformance.run import Runner, reset
-from asynclm_conformance.selection import choose, profile_called
+from asynclm_conformance.selection import choose, profile_called, select
 
 PATIENCE_S = 3.0
 """For how long anything that has to come is waited for; a mutant that hangs costs no more."""
@@ -32,7 +33,9 @@ START_S = 60.0
 CASES_AT_ONCE = 8
 MUTANTS_AT_ONCE = 2
 TRIES = 3
-PROFILE = "full"
+PROFILES = {Served.SCRIPTED: "full", Served.TORCH: "full", Served.HOSTED: "emulated"}
+"""What a server would claim that had no fault."""
+
 HEAD = """\
 How many cases of each file of the suite find each [mutant](mutants.md), as printed by
 `python -m tests.mutants.matrix --about --markdown`: of the cases about what a mutant breaks, and a few that are run
@@ -135,7 +138,11 @@ def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
 
 
 async def run_cases(
-    name: str, cases: Sequence[Case], enough: Callable[[Result], bool] = lambda _: False
+    name: str,
+    cases: Sequence[Case],
+    enough: Callable[[Result], bool] = lambda _: False,
+    *,
+    served: Served = Served.SCRIPTED,
 ) -> tuple[tuple[Result, ...], str]:
     """Runs cases against a mutant, or the server as it is, and tells why not all could be run.
 
@@ -143,6 +150,7 @@ async def run_cases(
         name: the mutant's.
         cases: the cases.
         enough: whether the run can end with a result; none begins after it.
+        served: what it is served on.
     """
     results: list[Result] = []
 
@@ -156,7 +164,8 @@ async def run_cases(
         async with started(command, start_s=START_S) as target:
             await reset(target)
             runner = Runner(target, jobs=CASES_AT_ONCE, patience_s=PATIENCE_S, keep_wire=False, report=take)
-            await runner.run(choose(cases, profile_called(PROFILE), target.info))
+            profile = profile_called(PROFILES[served])
+            await runner.run(choose(select(cases, profile), profile, target.info))
     except _EnoughError:
         pass
     except (TargetError, TargetGoneError) as error:
@@ -177,9 +186,11 @@ async def examine(mutant: Mutant, cases: Sequence[Case], *, until_caught: bool =
         until_caught: the first that catches it is enough; a mutant that only a race shows has some tries.
     """
     if not until_caught:
-        return Finding(mutant, *await run_cases(mutant.name, cases))
+        return Finding(mutant, *await run_cases(mutant.name, cases, served=mutant.served))
     for _ in range(TRIES):
-        results, gone = await run_cases(mutant.name, cases, lambda result: _catches(result, mutant))
+        results, gone = await run_cases(
+            mutant.name, cases, lambda result: _catches(result, mutant), served=mutant.served
+        )
         finding = Finding(mutant, results, gone, cut=True)
         if finding.caught:
             break
@@ -204,6 +215,12 @@ async def examine_all(
             return finding
 
     return list(await asyncio.gather(*map(one, mutants)))
+
+
+def unmoved(findings: Sequence[Finding], cases: Sequence[Case]) -> list[str]:
+    """The cases that no mutant makes fail, but for what did not come in time: nothing shows that they can."""
+    moved = {result.case for finding in findings for result in finding.failed if not _late(result)}
+    return [case.name for case in cases if case.name not in moved]
 
 
 # --- as a command ------------------------------------------------------------------------------------------------
@@ -237,7 +254,7 @@ def _finders(finding: Finding) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the matrix; 1 if something is wrong with a mutant or with the suite."""
+    """Runs the matrix; 1 if something is wrong with a mutant, or a whole run has cases that none makes fail."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.matrix", description="Run the suite on mutants.")
     parser.add_argument("names", nargs="*", help="mutants, or patterns of their names; all if none is given")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -251,7 +268,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [m for m in MUTANTS.values() if any(fnmatch.fnmatchcase(m.name, pattern) for pattern in patterns)]
     if not chosen:
         parser.error(f"no mutant is called {' or '.join(patterns)}")
-    cases = read_suite()
+    cases = [case for case in read_suite() if not case.live]
 
     def told(finding: Finding) -> None:
         for sentence in finding.wrong():
@@ -269,7 +286,11 @@ def main(arguments: Sequence[str]) -> int:
     print(page(findings) if given.markdown else table(findings))
     wrong = sum(bool(finding.wrong()) for finding in findings)
     print(f"{len(findings)} mutants, {wrong} with something to be said against them", file=sys.stderr)
-    return 1 if wrong else 0
+    whole = not (given.names or given.about or given.until_caught)
+    idle = unmoved(findings, cases) if whole else []
+    for name in idle:
+        print(f"{name}: no mutant makes it fail", file=sys.stderr)
+    return 1 if wrong or idle else 0
 
 
 if __name__ == "__main__":

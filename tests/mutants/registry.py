@@ -8,11 +8,13 @@ from tests.mutants import (
     faults_calls,
     faults_cml,
     faults_errors,
+    faults_hosted,
     faults_interrupts,
     faults_limits,
     faults_scripts,
     faults_session,
     faults_traps,
+    faults_weights,
     faults_wire,
 )
 from tests.mutants.mutant import MUTANTS, Mutant
@@ -29,6 +31,8 @@ FILES = (
     faults_session,
     faults_traps,
     faults_wire,
+    faults_weights,
+    faults_hosted,
 )
 
 

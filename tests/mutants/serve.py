@@ -6,10 +6,12 @@ To be run in the repository's root. `none` is the server as it is.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.mutants.mutant import Served
 from tests.mutants.registry import MUTANTS
 
 from asynclm.cli.main import main as asynclm
@@ -29,10 +31,18 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if given.name != UNMUTATED and given.name not in MUTANTS:
         parser.error(f"no mutant is called {given.name!r}; there are {', '.join(sorted(MUTANTS))}")
+    served, options = Served.SCRIPTED, ()
     if given.name != UNMUTATED:
-        MUTANTS[given.name].patch()
+        mutant = MUTANTS[given.name]
+        mutant.patch()
+        served, options = mutant.served, mutant.options
+    if served is Served.HOSTED:
+        from tests.adapters.openai_chat.target import serve
+
+        asyncio.run(serve(given.port))
+        return
     where = ("--port", str(given.port), "--tools", str(TOOLS), "--drain-seconds", "0")
-    sys.argv = ["asynclm", "serve", "--engine", "scripted", *where]
+    sys.argv = ["asynclm", "serve", "--engine", served.value, *where, *options]
     asynclm()
 
 

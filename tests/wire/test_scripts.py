@@ -51,6 +51,15 @@ def test_refuses_a_step(step: pb2.ScriptStep, field: str, says: str) -> None:
     assert says in str(refused.value)
 
 
+def test_refuses_what_stands_behind_a_release() -> None:
+    """[SCR-035]"""
+    steps = [pb2.ScriptStep(text="x"), pb2.ScriptStep(release=pb2.Release()), pb2.ScriptStep(text="y")]
+    with pytest.raises(FieldError, match="the end of a script") as refused:
+        script_from_pb(pb2.LoadScriptRequest(id="s", steps=steps))
+    assert refused.value.field == "steps[2]"
+    assert len(script_from_pb(pb2.LoadScriptRequest(id="s", steps=steps[:2])).steps) == 2
+
+
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, "s+weights", "ä"])
 def test_refuses_an_id(name: str) -> None:
     with pytest.raises(FieldError, match="1 to 128 letters"):

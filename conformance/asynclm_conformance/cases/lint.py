@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from asynclm.conformance.v1 import suite_pb2
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case, Expectation, SessionCase, script_steps
-from asynclm_conformance.cases.rpcs import order_given, request_of, response_given
+from asynclm_conformance.cases.rpcs import order_given, present_given, request_of, response_given
 
 _SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _KINDS = frozenset(
@@ -114,5 +114,6 @@ def _rpc(case: Case, rpc: suite_pb2.Rpc, place: str) -> Iterator[str]:
         request_of(rpc, names, place)
         response_given(rpc, names, place)
         order_given(rpc, names, place)
+        present_given(rpc, place)
     except CaseError as error:
         yield str(error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import descriptor_pool, json_format, message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -68,6 +68,23 @@ def order_given(rpc: suite_pb2.Rpc, places: Mapping[str, str], where: str) -> di
         raise CaseError(f"{where}.in_order: {rpc.method} has no pages")
     lists: dict[str, list[Any]] = canonical(_filled(to_plain(rpc.in_order), places, where), method.output_type, where)
     return lists
+
+
+def present_given(rpc: suite_pb2.Rpc, where: str) -> list[str]:
+    """The paths of fields that the response has to have.
+
+    Raises:
+        CaseError: the response has no such field.
+    """
+    response = method_of(rpc.method).output_type
+    for path in rpc.present:
+        kind: Descriptor | None = response
+        for name in path.split("."):
+            field = kind.fields_by_name.get(name) if kind is not None else None
+            if field is None:
+                raise CaseError(f"{where}.present: {response.name} has no {path!r}")
+            kind = field.message_type
+    return list(rpc.present)
 
 
 def _filled(value: Any, places: Mapping[str, str], where: str) -> Any:

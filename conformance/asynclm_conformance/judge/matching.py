@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from asynclm.conformance.v1 import suite_pb2
@@ -54,6 +54,29 @@ def order_difference(lists: Mapping[str, list[Any]], actual: Mapping[str, Any], 
                     _shown(actual.get(name)),
                 )
     return None
+
+
+def absence(paths: Sequence[str], actual: Mapping[str, Any], where: str) -> Difference | None:
+    """The first field that is not there, or has its type's default value; in a list each element has to have it."""
+    for path in paths:
+        if not all(_has_value(value) for value in _values(path.split("."), actual)):
+            return f"{where}.{path}", "a value", "absent, or its type's default"
+    return None
+
+
+def _values(names: Sequence[str], actual: Any) -> Iterator[Any]:
+    """What stands at a path; None where it does not lead to anything."""
+    if isinstance(actual, list):
+        for element in actual or [None]:
+            yield from _values(names, element)
+    elif not names or not isinstance(actual, Mapping):
+        yield None if names else actual
+    else:
+        yield from _values(names[1:], actual.get(names[0]))
+
+
+def _has_value(value: Any) -> bool:
+    return bool(value) and value != "0" and not str(value).endswith("_UNSPECIFIED")
 
 
 def _same(given: Any, actual: Any) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.judge.matching import Difference, difference
+from asynclm_conformance.names import capability_name
 
 
 def published_differences(
@@ -24,9 +25,16 @@ def published_differences(
         if published != told:
             yield "WIRE-110", (f"GetServerInfo.{name}", f"{told!r}, as in Started", f"{published!r}")
     own = {tool.name for tool in started.tools if not tool.client_owned}
+    declared, told_of = set(info.capabilities), set(started.capabilities)
+    if declared != told_of:
+        yield "WIRE-014", ("Started.capabilities", f"{_listed(declared)}, as in GetServerInfo", f"{_listed(told_of)}")
     unlisted = sorted(own - {tool.name for tool in info.tools})
     if unlisted:
         yield "WIRE-110", ("GetServerInfo.tools", f"{unlisted}, which sessions are offered", "none of these")
+
+
+def _listed(capabilities: Iterable[int]) -> str:
+    return ", ".join(capability_name(number) for number in sorted(capabilities)) or "none"
 
 
 def _binding(info: control_pb2.GetServerInfoResponse, started: session_pb2.Started) -> Difference | None:

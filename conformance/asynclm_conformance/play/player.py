@@ -13,9 +13,15 @@ from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
-from asynclm_conformance.cases.rpcs import order_given, request_of, response_given
+from asynclm_conformance.cases.rpcs import order_given, present_given, request_of, response_given
 from asynclm_conformance.judge.events import describe, meets
-from asynclm_conformance.judge.matching import Difference, difference, fault_difference, order_difference
+from asynclm_conformance.judge.matching import (
+    Difference,
+    absence,
+    difference,
+    fault_difference,
+    order_difference,
+)
 from asynclm_conformance.names import short_name
 from asynclm_conformance.play import rpcs
 from asynclm_conformance.play.defaults import start_of
@@ -356,6 +362,7 @@ class Player:
         request = request_of(rpc, places, where)
         given = response_given(rpc, places, where)
         in_order = order_given(rpc, places, where)
+        present = present_given(rpc, where)
 
         async def once() -> Difference | None:
             ask = rpcs.pages if in_order else rpcs.call
@@ -365,7 +372,11 @@ class Player:
             if status.code != "OK" or response is None:
                 return f"{rpc.method} failed", "OK", str(status)
             answer = to_dict(response)
-            return difference(given, answer, rpc.method) or order_difference(in_order, answer, rpc.method)
+            return (
+                difference(given, answer, rpc.method)
+                or order_difference(in_order, answer, rpc.method)
+                or absence(present, answer, rpc.method)
+            )
 
         wrong = await (self._until_none(once) if rpc.eventually else once())
         if wrong is not None:

@@ -17,6 +17,9 @@ from asynclm_conformance.play.log import WireLog
 if TYPE_CHECKING:
     from asynclm.v1 import inference_pb2_grpc
 
+MOST_PATIENCE = 12
+"""A target that sends something else all the time is waited for so many times as long as one that sends nothing."""
+
 MOST_EVENTS = 100_000
 """Events that a target may send in one session of a case; a target that sends more is cut off."""
 
@@ -28,7 +31,7 @@ class SessionStream:
         stub: of the target's `Inference`.
         log: takes what goes over the wire.
         name: the session's, in the case.
-        patience_s: for how long an event that has to come is waited for.
+        patience_s: for how long an event that has to come is waited for while nothing else comes.
         step: the step that is being played, from 1.
         answers: payloads that are sent at once for the client's calls, by function.
 
@@ -240,15 +243,20 @@ class SessionStream:
         Raises:
             PlayError: neither came.
         """
+        loop, patience_s = asyncio.get_running_loop(), self._patience_s
+        began = last_s = loop.time()
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(patience_s) as limit:
                 while not holds() and self.status is None:
                     self._news.clear()
                     await self._news.wait()
+                    last_s = loop.time()
+                    limit.reschedule(min(last_s, began + (MOST_PATIENCE - 1) * patience_s) + patience_s)
         except TimeoutError:
             last = self.events[-1].WhichOneof("event") if self.events else "nothing"
+            behind = f" of {last}" if last_s > began else ""
             raise PlayError(
-                f"{what} did not come within {self._patience_s:g} s",
+                f"{what} did not come within {patience_s:g} s{behind}",
                 want=what,
                 got=f"nothing after {last}",
                 timed_out=True,

@@ -912,6 +912,7 @@ class Rpc(_message.Message):
     RESPONSE_FIELD_NUMBER: _builtins.int
     EVENTUALLY_FIELD_NUMBER: _builtins.int
     IN_ORDER_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """`asynclm.v1.Control/GetSession`."""
     eventually: _builtins.bool
@@ -934,6 +935,12 @@ class Rpc(_message.Message):
     def in_order(self) -> _struct_pb2.Struct:
         """Lists of a response in pages: elements that they have in this order, on whatever pages, others between them."""
 
+    @_builtins.property
+    def present(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of the response that are there with some value that is not its type's default, as paths: `limits.context_length`. In a
+        list each element has them, and there is one.
+        """
+
     def __init__(
         self,
         *,
@@ -943,10 +950,11 @@ class Rpc(_message.Message):
         response: _struct_pb2.Struct | None = ...,
         eventually: _builtins.bool = ...,
         in_order: _struct_pb2.Struct | None = ...,
+        present: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fails", b"fails", "in_order", b"in_order", "request", b"request", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eventually", b"eventually", "fails", b"fails", "in_order", b"in_order", "method", b"method", "request", b"request", "response", b"response"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eventually", b"eventually", "fails", b"fails", "in_order", b"in_order", "method", b"method", "present", b"present", "request", b"request", "response", b"response"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
-
-import pytest
 
 
 class _VirtualSelector(selectors.DefaultSelector):
@@ -35,12 +33,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual.now
 
 
-@pytest.fixture
-def run_virtual() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+def run_virtually(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs a coroutine on a loop with a virtual clock."""
-
-    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            return runner.run(coroutine)
-
-    return run
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(coroutine)

@@ -36,6 +36,9 @@ STOP_S = 15.0
 BREAK_OFF_S = 1.0
 """The same where the run was broken off: nobody waits for the sessions that it drains."""
 
+_KEEPER = 'cat > /dev/null; kill -s TERM -- "-$1" && sleep 5 && kill -s KILL -- "-$1"'
+"""What ends a target whose runner is gone: it reads until the runner's end of a pipe is closed, however that came."""
+
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -83,8 +86,11 @@ class Target:
 class Started:
     """A target that was started by a command."""
 
-    def __init__(self, process: asyncio.subprocess.Process, output: IO[bytes]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, keeper: asyncio.subprocess.Process, output: IO[bytes]
+    ) -> None:
         self._process = process
+        self._keeper = keeper
         self._output = output
 
     @property
@@ -122,8 +128,10 @@ class Started:
                     async with asyncio.timeout(within_s):
                         await self._process.wait()
         finally:
-            with contextlib.suppress(ProcessLookupError):  # and whatever it has started
-                os.killpg(self._process.pid, signal.SIGKILL)
+            for process in (self._keeper, self._process):
+                with contextlib.suppress(ProcessLookupError):  # and whatever it has started
+                    os.killpg(process.pid, signal.SIGKILL)
+        await self._keeper.wait()
         await self._process.wait()
 
 
@@ -166,7 +174,19 @@ async def started(command: Sequence[str], *, start_s: float) -> AsyncIterator[Ta
         except OSError as error:
             hint = "; a command is a list of words" if " " in arguments[0] else ""
             raise TargetError(f"{arguments[0]} cannot be started: {error.strerror or error}{hint}") from None
-        running = Started(process, output)
+        try:
+            keeper = await asyncio.create_subprocess_exec(
+                *("sh", "-c", _KEEPER, "keeper", str(process.pid)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            raise
+        running = Started(process, keeper, output)
         within_s = STOP_S
         try:
             address = f"127.0.0.1:{port}"

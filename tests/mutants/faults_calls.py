@@ -567,6 +567,21 @@ def copied_arguments_are_not_checked():
         return None
 
 
+@mutant(violates=["CALL-039"])
+def held_calls_are_checked_late():
+    """With SYNC_PARALLEL, what references are filled in with is checked when the call is let go."""
+
+    @replaces(CallDesk, "_unfit_filled_in")
+    def _(original, self, call, final):
+        return original(self, call, final) if call.released else None
+
+    @replaces(CallDesk, "release")
+    def _(original, self, *, named=True):
+        for call in self._core.calls.held:
+            call.final = None
+        original(self, named=named)
+
+
 @mutant(violates=["CALL-105"])
 def what_cannot_be_copied_may_be_copied():
     """A prompt in ids is taken beside a tool that copies from the request."""

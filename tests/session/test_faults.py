@@ -72,11 +72,11 @@ def injects_inside_a_block(patch: Patch) -> None:
 def loses_a_result_at_end_of_sequence(patch: Patch) -> None:
     original = Waits.end
 
-    def end(self: Any, reason: str, *, last: bool = False) -> None:
+    def end(self: Any, reason: str, **more: Any) -> None:
         if self._core.config.on_end is OnEnd.WAIT:
             self._ending.finish(FinishReason.STOP)
         else:
-            original(self, reason, last=last)
+            original(self, reason, **more)
 
     patch.setattr(Waits, "end", end)
 

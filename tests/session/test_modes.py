@@ -99,6 +99,19 @@ def test_sync_parallel_holds_every_call_until_a_trap() -> None:
     assert dispatched(player.send("a", "1")) == [2]
 
 
+def test_sync_parallel_checks_a_held_call_once_its_references_are_resolved() -> None:
+    """[CALL-039]"""
+    player = Player(mode=ExecutionMode.SYNC_PARALLEL)
+    player.write("[CALL]a[HEAD]f()[END][TRAP]a[END]")
+    player.send("a", '{"n": 1}')
+    player.write("x")
+    failed = player.write("[CALL]b[HEAD]typed(n=a)[END]")
+    assert only(fx.InterruptAccepted, failed).source == "b"
+    player.write("[CALL]c[HEAD]typed(n=a.n)[END]")
+    assert dispatched(player.log) == [0]
+    assert dispatched(player.write("[TRAP]c[END]")) == [2]
+
+
 @pytest.mark.parametrize("condition", ["", "a", "any a, b", "all"])
 def test_every_trap_of_sync_parallel_waits_for_all(condition: str) -> None:
     """[SES-063]."""

@@ -31,6 +31,7 @@ class CallRecord:
         function: the function's name as written, empty if it could not be read.
         invocation: the parsed body, positional arguments bound, or None if it is malformed.
         values: the JSON text of each reference that is resolved.
+        final: its arguments once they are whole and checked, or None.
         tool: the tool it names, or None.
         client_owned: whether the client runs it.
         builtin: run by the machine itself (`cml.cancel`).
@@ -47,6 +48,7 @@ class CallRecord:
         self.invocation = invocation
         self.function = invocation.function if invocation else ""
         self.values: dict[Reference, str] = {}
+        self.final: str | None = None
         self.tool: ToolSpec | None = None
         self.client_owned = False
         self.builtin = False

@@ -176,19 +176,25 @@ class CallDesk:
                 if fault is not None:
                     self.fail(call, ErrorType.DEPENDENCY, fault)
                     return
-        if waits or not call.released:
+        if waits:
             return
-        final = arguments.to_json(call.invocation, call.values)
-        if call.values:
-            limit = self._core.config.limits.max_argument_bytes
-            if len(final.encode()) > limit:
-                self.fail(call, ErrorType.DEPENDENCY, f"arguments with references filled in: more than {limit} bytes")
+        if call.final is None:
+            final = arguments.to_json(call.invocation, call.values)
+            misfit = self._unfit_filled_in(call, final) if call.values else None
+            if misfit is not None:
+                self.fail(call, *misfit)
                 return
-            violation = self._unfit(call, final)
-            if violation is not None:
-                self.fail(call, ErrorType.INVALID_ARGUMENTS, violation)
-                return
-        self._dispatch(call, final)
+            call.final = final
+        if call.released:
+            self._dispatch(call, call.final)
+
+    def _unfit_filled_in(self, call: CallRecord, final: str) -> Fault | None:
+        """What is wrong with arguments whose references are filled in, held or not [CALL-039]."""
+        limit = self._core.config.limits.max_argument_bytes
+        if len(final.encode()) > limit:
+            return ErrorType.DEPENDENCY, f"arguments with references filled in: more than {limit} bytes"
+        violation = self._unfit(call, final)
+        return (ErrorType.INVALID_ARGUMENTS, violation) if violation is not None else None
 
     def _substitute(self, call: CallRecord, reference: Reference, source: CallRecord) -> str | None:
         """Fills one reference in; returns why it cannot be."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from asynclm.conformance.v1 import results_pb2, scripted_model_pb2, suite_pb2
 from asynclm_conformance.cases.errors import CaseError
 from asynclm_conformance.cases.model import MAIN, Case
+from asynclm_conformance.faults import RpcFailedError, TargetGoneError, answer_of
 from asynclm_conformance.judge.case import judge
 from asynclm_conformance.judge.witness import witnessed
 from asynclm_conformance.names import short_name
-from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 from asynclm_conformance.play.player import Play, Player
 from asynclm_conformance.play.target import ASK_S, Target
 from asynclm_conformance.selection import Choice

@@ -10,13 +10,13 @@ from asynclm.conformance.v1 import suite_pb2
 from asynclm.v1 import control_pb2, session_pb2, types_pb2
 from asynclm_conformance.cases.model import SessionCase
 from asynclm_conformance.cases.reading import read_cases
+from asynclm_conformance.faults import RpcStatus
 from asynclm_conformance.judge.case import judge
-from asynclm_conformance.judge.matching import absence, difference, fault_difference, order_difference
 from asynclm_conformance.judge.published import published_differences
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import trace_mismatch
 from asynclm_conformance.judge.witness import witnessed
-from asynclm_conformance.play.faults import RpcStatus
+from asynclm_conformance.matching.values import absence, difference, fault_difference, order_difference
 from asynclm_conformance.play.log import WireLog
 from asynclm_conformance.play.player import Play, PlayedSession
 from asynclm_conformance.play.stream import SessionStream

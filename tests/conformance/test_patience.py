@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asynclm.v1 import session_pb2
-from asynclm_conformance.play.faults import PlayError
+from asynclm_conformance.faults import PlayError
 from asynclm_conformance.play.log import WireLog
 from asynclm_conformance.play.stream import MOST_PATIENCE, SessionStream
 

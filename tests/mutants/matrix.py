@@ -20,7 +20,7 @@ from tests.mutants.registry import FILES, MUTANTS, Mutant, mutants_of, subject_o
 from asynclm.conformance.v1 import results_pb2
 from asynclm_conformance.cases.model import Case
 from asynclm_conformance.cases.reading import read_suite
-from asynclm_conformance.play.faults import TargetGoneError
+from asynclm_conformance.faults import TargetGoneError
 from asynclm_conformance.play.target import TargetError, started
 from asynclm_conformance.requirements import load as requirements
 from asynclm_conformance.run import Runner, reset

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from asynclm.conformance.v1 import suite_pb2
 from asynclm_conformance import coverage
 from asynclm_conformance.cases.model import Case
-from asynclm_conformance.judge.events import wanted
+from asynclm_conformance.matching.events import wanted
 from asynclm_conformance.names import capability_name, feature_name, level_name
 from asynclm_conformance.requirements import load
 from asynclm_conformance.selection import needed_by, profiles

@@ -21,7 +21,7 @@ from asynclm_conformance.cli.starter import write_starter
 from asynclm_conformance.cli.target_options import TargetOptions
 from asynclm_conformance.configuration import Configuration, ConfigurationError, read_configuration
 from asynclm_conformance.exit_codes import ExitCode
-from asynclm_conformance.play.faults import TargetGoneError
+from asynclm_conformance.faults import TargetGoneError
 from asynclm_conformance.play.target import TargetError
 from asynclm_conformance.requirements import load
 

@@ -24,7 +24,7 @@ from asynclm_conformance.cases.reading import read_suite
 from asynclm_conformance.cli.target_options import TargetOptions
 from asynclm_conformance.configuration import Configuration
 from asynclm_conformance.exit_codes import ExitCode
-from asynclm_conformance.play.faults import TargetGoneError
+from asynclm_conformance.faults import TargetGoneError
 from asynclm_conformance.play.target import REVISION, Target
 from asynclm_conformance.report import record, text
 from asynclm_conformance.run import Runner, reset

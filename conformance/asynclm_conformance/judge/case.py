@@ -8,12 +8,12 @@ from asynclm.conformance.v1 import results_pb2
 from asynclm.v1 import control_pb2
 from asynclm_conformance import ambient
 from asynclm_conformance.cases.model import Case
-from asynclm_conformance.judge.events import describe
-from asynclm_conformance.judge.matching import fault_difference
+from asynclm_conformance.faults import OK
 from asynclm_conformance.judge.published import published_differences
 from asynclm_conformance.judge.script import script_mismatch
 from asynclm_conformance.judge.trace import Mismatch, trace_mismatch
-from asynclm_conformance.play.faults import OK
+from asynclm_conformance.matching.events import describe
+from asynclm_conformance.matching.values import fault_difference
 from asynclm_conformance.play.player import Play, PlayedSession
 
 

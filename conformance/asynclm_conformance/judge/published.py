@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from asynclm.v1 import control_pb2, session_pb2
 from asynclm_conformance.cases.mapping import to_dict
-from asynclm_conformance.judge.matching import Difference, difference
+from asynclm_conformance.matching.values import Difference, difference
 from asynclm_conformance.names import capability_name
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from asynclm.v1 import session_pb2, types_pb2
 from asynclm_conformance.cases.model import Expectation, SessionCase
-from asynclm_conformance.judge.events import describe, event_difference, kind_of, wanted
+from asynclm_conformance.matching.events import describe, event_difference, kind_of, wanted
 
 _UNWATCHED = frozenset({"started", "resumed", "tokens", "probed", "notice"})
 

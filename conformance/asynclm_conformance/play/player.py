@@ -14,8 +14,9 @@ from asynclm_conformance.ambient.report import frame_parts
 from asynclm_conformance.cases.mapping import to_dict
 from asynclm_conformance.cases.model import MAIN, Case, SessionCase
 from asynclm_conformance.cases.rpcs import order_given, present_given, request_of, response_given
-from asynclm_conformance.judge.events import describe, meets
-from asynclm_conformance.judge.matching import (
+from asynclm_conformance.faults import PlayError, RpcFailedError, RpcStatus, answer_of
+from asynclm_conformance.matching.events import describe, meets
+from asynclm_conformance.matching.values import (
     Difference,
     absence,
     difference,
@@ -25,7 +26,6 @@ from asynclm_conformance.judge.matching import (
 from asynclm_conformance.names import short_name
 from asynclm_conformance.play import rpcs
 from asynclm_conformance.play.defaults import start_of
-from asynclm_conformance.play.faults import PlayError, RpcFailedError, RpcStatus, answer_of
 from asynclm_conformance.play.log import WireLog
 from asynclm_conformance.play.stream import SessionStream
 from asynclm_conformance.play.target import Target

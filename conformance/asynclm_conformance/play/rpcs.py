@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from asynclm.conformance.v1 import suite_pb2
 from asynclm.wire.writing import write
 from asynclm_conformance.cases.rpcs import method_of
-from asynclm_conformance.play.faults import OK, UNDECODABLE, RpcFailedError, RpcStatus, answer_of, status_of
+from asynclm_conformance.faults import OK, UNDECODABLE, RpcFailedError, RpcStatus, answer_of, status_of
 from asynclm_conformance.play.log import WireLog
 
 MOST_PAGES = 10_000

@@ -11,7 +11,7 @@ import grpc
 
 from asynclm.v1 import inference_pb2, session_pb2, types_pb2
 from asynclm.wire.writing import write
-from asynclm_conformance.play.faults import OK, UNDECODABLE, PlayError, RpcStatus, status_of
+from asynclm_conformance.faults import OK, UNDECODABLE, PlayError, RpcStatus, status_of
 from asynclm_conformance.play.log import WireLog
 
 if TYPE_CHECKING:

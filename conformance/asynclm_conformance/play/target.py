@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asynclm.conformance.v1 import scripted_model_pb2_grpc
 from asynclm.v1 import control_pb2, control_pb2_grpc, inference_pb2_grpc
+from asynclm_conformance.faults import RpcFailedError, TargetGoneError, answer_of
 from asynclm_conformance.names import short_name
-from asynclm_conformance.play.faults import RpcFailedError, TargetGoneError, answer_of
 
 REVISION = "draft"
 """The revision of the specification that this suite checks."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from asynclm.conformance.v1 import suite_pb2
 from asynclm.wire.errors import shorten
-from asynclm_conformance.play.faults import RpcStatus
+from asynclm_conformance.faults import RpcStatus
 
 Difference = tuple[str, str, str]
 """Where, what was wanted, what was there."""

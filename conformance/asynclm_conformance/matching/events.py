@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from asynclm.v1 import session_pb2
 from asynclm_conformance.cases.mapping import to_dict, to_plain
 from asynclm_conformance.cases.model import Expectation
-from asynclm_conformance.judge.matching import Difference, difference
+from asynclm_conformance.matching.values import Difference, difference
 
 
 def kind_of(event: session_pb2.ServerEvent) -> str:

@@ -1,0 +1,1 @@
+"""Holding what came against what was written down: values, statuses, events."""

@@ -18,6 +18,9 @@ from asynclm_conformance.names import capability_name
 
 _FEATURE, _CAPABILITY = "FEATURE_", "CAPABILITY_"
 
+UNTESTABLE = "not testable: "
+"""What the failure of a case begins with that needs what the target does not declare."""
+
 
 class SelectionError(ValueError):
     """A pattern, a file of patterns or a profile cannot be used; the message says which and what is allowed."""
@@ -223,7 +226,7 @@ def _hindrance(case: Case, profile: Profile, info: control_pb2.GetServerInfoResp
         if any(needed in profile.requires for needed in missing):
             return (
                 "",
-                f"not testable: {profile.name} requires {names}, which the target does not declare",
+                f"{UNTESTABLE}{profile.name} requires {names}, which the target does not declare",
             )
         return f"the target does not declare {names}", ""
     tools = {tool.name for tool in info.tools}

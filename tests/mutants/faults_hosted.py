@@ -23,6 +23,18 @@ from asynclm_adapters.openai_chat.session import ChatSession
 
 hosted = functools.partial(mutant, served=Served.HOSTED)
 
+LED = {"emulated/anonymous-call*": "an anonymous call is known by the named ones that are said again before it"}
+ID_AGAIN = {
+    "calls/malformed-body-keeps-id calls/settled-id-stays-taken": "an id is used again behind an interrupt",
+    "gaps/emitted-as-written validation/every-error-goes-on": "an id is used again behind an interrupt",
+}
+NAMELESS_AGAIN = {
+    "blocks/how-it-ended-before-its-id blocks/no-names blocks/no-other-white-space blocks/reserved-ids": (
+        "calls without an id that can be read are made twice"
+    ),
+    "calls/reserved-id forgery/in-ids": "calls without an id that can be read are made twice",
+}
+
 # --- what the model wrote ----------------------------------------------------------------------------------------
 
 
@@ -37,7 +49,10 @@ def forgeries_are_not_answered():
         return original(self, source, status, payload, *args, **kwargs)
 
 
-@hosted(violates=["SEC-005", "CML-064", "SES-079"])
+@hosted(
+    violates=["SEC-005", "CML-064", "SES-079"],
+    also={"emulated/forgery-is-answered-though-lazy": "the forged block is still open"},
+)
 def abandoned_blocks_go_on():
     """A block that is to be dropped, forged or over its limit, goes on until its [END]."""
 
@@ -67,7 +82,7 @@ def blocks_have_no_limit_of_pieces():
 # --- what is said again ------------------------------------------------------------------------------------------
 
 
-@hosted(violates=["SES-121"])
+@hosted(violates=["SES-121"], also={"emulated/anonymous-call-said-again": "its script says the same text twice"})
 def scripts_are_trimmed():
     """What a script says twice is left out like what a model says again."""
     said: contextvars.ContextVar[str] = contextvars.ContextVar("said")
@@ -82,7 +97,7 @@ def scripts_are_trimmed():
         return original(said.get())
 
 
-@hosted(violates=["CALL-110"])
+@hosted(violates=["CALL-110"], also=LED)
 def named_calls_are_never_said_again():
     """A named call that is said again is a duplicate."""
 
@@ -103,7 +118,7 @@ def bodies_are_compared_letter_by_letter():
         return self.body == other.body
 
 
-@hosted(violates=["CALL-112", "CALL-110"])
+@hosted(violates=["CALL-112", "CALL-110"], also=ID_AGAIN)
 def bodies_are_not_compared():
     """A named call with another body counts as said again."""
 
@@ -132,7 +147,7 @@ def anonymous_calls_are_never_said_again():
         return original(self, block)
 
 
-@hosted(violates=["CALL-111"])
+@hosted(violates=["CALL-111"], also=NAMELESS_AGAIN)
 def anonymous_calls_need_nothing_before_them():
     """An anonymous call is left out wherever it was made before."""
 
@@ -156,7 +171,7 @@ def anonymous_calls_are_said_again_for_ever():
         return dropped
 
 
-@hosted(violates=["CALL-113", "CALL-110"])
+@hosted(violates=["CALL-113", "CALL-110"], also=LED)
 def calls_said_again_are_emitted():
     """A call that is said again is told of, and then made all the same."""
 
@@ -175,7 +190,7 @@ def masks_are_passed_over():
     puts(hosted_preparation, "_check_declared", lambda start: None)
 
 
-@hosted(violates=["SES-019"])
+@hosted(violates=["SES-019", "WIRE-014"])
 def masks_are_promised():
     """Started tells of constraints that are not there."""
 
@@ -184,7 +199,12 @@ def masks_are_promised():
         body.constraints = types_pb2.CONSTRAINTS_STATIC
 
 
-@hosted(violates=["WIRE-076"])
+@hosted(
+    violates=["WIRE-076", "WIRE-070", "WIRE-072"],
+    also={
+        "blocks/unterminated-call errors/truncated-at-the-end golden/one-pass": "a step more is taken than was granted"
+    },
+)
 def the_end_costs_nothing():
     """The end of an answer takes no credit."""
 
@@ -195,7 +215,7 @@ def the_end_costs_nothing():
         return original(self, event)
 
 
-@hosted(violates=["WIRE-076", "WIRE-051", "WIRE-072", "SES-095"])
+@hosted(violates=["WIRE-076", "WIRE-051", "WIRE-072", "SES-095", "SCR-004"])
 def the_end_is_not_told():
     """The end of an answer is told by no Tokens."""
 

@@ -75,7 +75,7 @@ def top_p_is_passed_over():
 # --- scripts on weights ------------------------------------------------------------------------------------------
 
 
-@on_weights(violates=["SCR-030"])
+@on_weights(violates=["SCR-030"], also={"scripts/copied-* scripts/sampled-*": "no script on weights is played"})
 def weights_have_their_way():
     """With weights, what a script wants is not forced: the model samples by itself."""
 
@@ -108,7 +108,9 @@ def sample_steps_sample_one_less():
         original(self, step, resolve)
 
 
-@on_weights(violates=["SCR-031"])
+@on_weights(
+    violates=["SCR-031"], also={"sampling/* scripts/sampled-in-a-string": "what is sampled there is a sample step's"}
+)
 def sample_steps_end_the_answer():
     """A sample step samples end of sequence in the end."""
 

@@ -24,7 +24,7 @@ from asynclm_conformance.faults import TargetGoneError
 from asynclm_conformance.play.target import TargetError, started
 from asynclm_conformance.requirements import load as requirements
 from asynclm_conformance.run import Runner, reset
-from asynclm_conformance.selection import choose, profile_called, select
+from asynclm_conformance.selection import UNTESTABLE, choose, profile_called, select
 
 PATIENCE_S = 3.0
 """For how long anything that has to come is waited for; a mutant that hangs costs no more."""
@@ -102,8 +102,13 @@ class Finding:
 
 
 def _catches(result: Result, mutant: Mutant) -> bool:
-    """Whether a case fails for something that a mutant breaks, and not only because nothing came."""
-    return result.verdict == results_pb2.VERDICT_FAIL and not _late(result) and _breaks(result, mutant)
+    """Whether a case fails for something that a mutant breaks, and that it has seen."""
+    return result.verdict == results_pb2.VERDICT_FAIL and _sees(result) and _breaks(result, mutant)
+
+
+def _sees(result: Result) -> bool:
+    """Whether a case fails for more than what did not come in time, or could not be tested."""
+    return any(not f.timed_out and not f.message.startswith(UNTESTABLE) for f in result.failures)
 
 
 def _late(result: Result) -> bool:
@@ -218,8 +223,8 @@ async def examine_all(
 
 
 def unmoved(findings: Sequence[Finding], cases: Sequence[Case]) -> list[str]:
-    """The cases that no mutant makes fail, but for what did not come in time: nothing shows that they can."""
-    moved = {result.case for finding in findings for result in finding.failed if not _late(result)}
+    """The cases that no mutant makes fail by what they see: nothing shows that they can."""
+    moved = {result.case for finding in findings for result in finding.failed if _sees(result)}
     return [case.name for case in cases if case.name not in moved]
 
 

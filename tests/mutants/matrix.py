@@ -132,6 +132,11 @@ def _is(result: Result, pattern: str) -> bool:
     return fnmatch.fnmatchcase(result.case, pattern)
 
 
+def scripted_cases() -> list[Case]:
+    """The cases that mutants are held to: all but those that the model itself plays, whose outcome is open."""
+    return [case for case in read_suite() if not case.live]
+
+
 def cases_about(mutant: Mutant, cases: Sequence[Case]) -> tuple[Case, ...]:
     """The cases that verify a requirement which a mutant breaks, and those of `COMMON`."""
     violates = set(mutant.violates)
@@ -273,7 +278,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [m for m in MUTANTS.values() if any(fnmatch.fnmatchcase(m.name, pattern) for pattern in patterns)]
     if not chosen:
         parser.error(f"no mutant is called {' or '.join(patterns)}")
-    cases = [case for case in read_suite() if not case.live]
+    cases = scripted_cases()
 
     def told(finding: Finding) -> None:
         for sentence in finding.wrong():

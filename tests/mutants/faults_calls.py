@@ -360,6 +360,27 @@ def anonymous_results_are_injected():
     def _(original, self, event, call, status):
         self._core.accept("@runtime", status, event.payload, client_seq=event.client_seq)
 
+    @replaces(Inbound, "_refuse_host")
+    def _(original, self, event, call, status):
+        if call is not None and call.id is None and call.dispatched_ms is not None:
+            return None
+        return original(self, event, call, status)
+
+
+@mutant(violates=["CALL-044", "INT-022"])
+def anonymous_results_are_refused_for_other_reasons():
+    """What a client sends for an anonymous call is judged as if somebody waited for it."""
+
+    @replaces(Inbound, "_refuse_host")
+    def _(original, self, event, call, status):
+        refusal = original(self, event, call, status)
+        if refusal is not None and call is not None and call.id is None:
+            if call.dispatched_ms is None:
+                return RejectReason.NOT_DISPATCHED, "held"
+            if status in (Status.CANCELLED, Status.TIMEOUT):
+                return RejectReason.BAD_STATUS, "only the engine decides it"
+        return refusal
+
 
 @mutant(violates=["CALL-043", "CML-067"], also={"*": "an anonymous call that failed a check is told of by @runtime"})
 def anonymous_failures_are_silent():

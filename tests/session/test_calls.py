@@ -430,6 +430,17 @@ def test_a_client_learns_that_nobody_awaits_its_anonymous_result() -> None:
     assert (rejected.reason, rejected.client_seq, rejected.source) == (RejectReason.ALREADY_RESOLVED, 4, "")
 
 
+def test_a_client_learns_it_whatever_else_is_wrong() -> None:
+    """[CALL-044], [INT-022]: held or dispatched."""
+    player = Player()
+    player.write("[CALL]a[HEAD]f()[END][CALL]f(x=a)[END]")
+    for _ in range(2):
+        for status, payload in ((None, "1"), (Status.CANCELLED, "1"), (None, "no JSON"), (Status.PROGRESS, "1")):
+            event = InterruptReceived(call_index=1, status=status, payload=payload)
+            assert only(fx.InterruptRejected, player.give(event)).reason is RejectReason.ALREADY_RESOLVED
+        player.send("a", "1")
+
+
 @pytest.mark.parametrize(
     ("body", "kind"),
     [("f(", "syntax"), ("nope()", "unknown_function"), ("typed()", "invalid_arguments"), ("f(x=zero)", "dependency")],

@@ -80,7 +80,7 @@ class Answers:
         return self._of_result(asked, status, call)
 
     def _of_result(self, asked: session_pb2.Interrupt, status: int, call: Call) -> int:
-        if call.status or call.row is not None:
+        if call.id is None or call.status or call.row is not None:  # an anonymous one at any time [CALL-044]
             return types_pb2.REJECT_REASON_ALREADY_RESOLVED
         if not call.dispatched:
             return types_pb2.REJECT_REASON_NOT_DISPATCHED

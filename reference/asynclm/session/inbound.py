@@ -117,6 +117,8 @@ class Inbound:
         if call.client_owned is not event.from_client:
             owner = "client" if call.client_owned else "server"
             return RejectReason.NOT_OWNER, f"{name}: its results come from the {owner}"
+        if call.id is None and event.from_client:
+            return RejectReason.ALREADY_RESOLVED, f"{name}: is anonymous, and nobody waits for its result"
         if call.stopped or (call.resolved and not self._awaits_host(call)):
             return RejectReason.ALREADY_RESOLVED, f"{name}: has its terminal result"
         if call.dispatched_ms is None:
@@ -154,13 +156,11 @@ class Inbound:
             self._desk.pump()
 
     def _take_unawaited(self, event: InterruptReceived, call: CallRecord, status: Status) -> None:
-        """Nothing that the host of an anonymous call returns is injected [CALL-042]."""
+        """Nothing that the server's host of an anonymous call returns is injected [CALL-042]."""
         if status.terminal:
             call.stopped = True
             self._desk.stop_timer(call)
-        if event.from_client:
-            self._reject(event, RejectReason.ALREADY_RESOLVED, f"call {call.index} is anonymous: no result is awaited")
-        elif status is Status.ERROR:
+        if status is Status.ERROR:
             self._core.notice(NoticeCode.TOOL, f"anonymous call {call.index} failed: {_brief(event.payload)}")
 
     def _reject(self, event: InterruptReceived, reason: RejectReason, message: str) -> None:

@@ -352,7 +352,7 @@ def anonymous_calls_settle_at_the_end():
             original(self, call)
 
 
-@mutant(violates=["CALL-042", "CALL-044", "CALL-045", "INT-027"])
+@mutant(violates=["CALL-042", "CALL-044", "CALL-045", "INT-022", "INT-023", "INT-027"])
 def anonymous_results_are_injected():
     """What comes back from an anonymous call is injected."""
 
@@ -365,6 +365,18 @@ def anonymous_results_are_injected():
         if call is not None and call.id is None and call.dispatched_ms is not None:
             return None
         return original(self, event, call, status)
+
+
+@mutant(violates=["CALL-046", "INT-023"])
+def refused_results_end_time_outs():
+    """What a client sends for an anonymous call is refused, and ends its time-out all the same."""
+
+    @replaces(Inbound, "_reject")
+    def _(original, self, event, reason, message):
+        original(self, event, reason, message)
+        call = self._find(event)
+        if call is not None and call.id is None and call.timer is not None:
+            self._desk.stop_timer(call)
 
 
 @mutant(violates=["CALL-044", "INT-022"])

@@ -54,9 +54,9 @@ def test_refuses_a_step(step: pb2.ScriptStep, field: str, says: str) -> None:
 def test_refuses_what_stands_behind_a_release() -> None:
     """[SCR-035]"""
     steps = [pb2.ScriptStep(text="x"), pb2.ScriptStep(release=pb2.Release()), pb2.ScriptStep(text="y")]
-    with pytest.raises(FieldError, match="the end of a script") as refused:
+    with pytest.raises(FieldError, match="nothing can follow it") as refused:
         script_from_pb(pb2.LoadScriptRequest(id="s", steps=steps))
-    assert refused.value.field == "steps[2]"
+    assert refused.value.field == "steps"
     assert len(script_from_pb(pb2.LoadScriptRequest(id="s", steps=steps[:2])).steps) == 2
 
 

@@ -102,7 +102,7 @@ class Script:
                 f"script id {self.id[:80]!r}: allowed are 1 to 128 letters, digits, '_', '-' and '.' [SCR-012]"
             )
         if any(isinstance(step, ScriptRelease) for step in self.steps[:-1]):
-            raise ScriptError("script steps: release is given before the last step; nothing can follow it [SCR-035]")
+            raise ScriptError("release is given before the last step; nothing can follow it [SCR-035]")
 
 
 class ScriptStore:

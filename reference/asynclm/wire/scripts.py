@@ -34,10 +34,10 @@ def script_from_pb(pb: scripted_model_pb2.LoadScriptRequest) -> Script:
     if not _SCRIPT_ID.fullmatch(pb.id):
         raise FieldError("id", f"is {shorten(pb.id)}; 1 to 128 letters, digits, _, - and . [SCR-012]")
     steps = tuple(_step(step, f"steps[{position}]") for position, step in enumerate(pb.steps))
-    for position, step in enumerate(steps[:-1], 1):
-        if isinstance(step, ScriptRelease):
-            raise FieldError(f"steps[{position}]", "stands behind a release, which is the end of a script [SCR-035]")
-    return Script(pb.id, steps)
+    try:
+        return Script(pb.id, steps)
+    except ScriptError as error:
+        raise FieldError("steps", f"is not allowed: {error}") from None
 
 
 def _step(pb: scripted_model_pb2.ScriptStep, path: str) -> ScriptStep:

@@ -10,6 +10,7 @@ import jinja2
 from asynclm_conformance.report.clean import visible
 from asynclm_conformance.report.html import view
 from asynclm_conformance.report.html.coverage import requirement_rows
+from asynclm_conformance.report.html.markdown import sentence
 from asynclm_conformance.report.record import Run
 from asynclm_conformance.report.text import summary
 
@@ -22,6 +23,7 @@ _ENVIRONMENT = jinja2.Environment(
 )
 _ENVIRONMENT.globals["summary"] = summary
 _ENVIRONMENT.filters["visible"] = visible
+_ENVIRONMENT.filters["sentence"] = sentence
 
 
 def write_site(runs: Sequence[Run], folder: Path) -> None:
